@@ -1,0 +1,78 @@
+// Observation and reward statistics, and the fold of the former into the exported first layer (algorithms.md 2.2).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "agents/named_tensors.h"
+#include "agents/policy.h"
+#include "env/environment.h"
+
+namespace ristretto::agents {
+
+// Running mean and variance by Chan's formula, float64. count may start at 0.
+struct RunningMoments {
+  at::Tensor mean;      // [k] float64
+  at::Tensor variance;  // [k] float64, population
+  double count = 0;
+  void update(const at::Tensor& samples);  // [..., k]
+};
+
+// Turns observations into the matrix that networks read in training: (raw - mean) / max(std, 1e-6 max(|mean|, 1)), a
+// constant column's std 1, no clip. The market's part is exact, once, from the training bars, shared by all lags; the
+// account's part runs. Owned by one trainer; matrix() is the one that matters.
+class Normalizer {
+ public:
+  // Statistics of tech over the market's segments. account_prior: mean, variance and weight of the account's part
+  // before anything was seen.
+  Normalizer(const env::Market& market, const env::Layout& layout, const RunningMoments& account_prior);
+  // For environments without a market: the account's part as it is, always; there is nothing to update or save.
+  explicit Normalizer(std::int64_t account_size);
+
+  // [B, S] float32, newest row first, on the observation's device.
+  at::Tensor matrix(const env::Observation& observation) const;
+  // account [..., 1+n]: of the rollout just learned from. Between updates only: within a rollout and its update the
+  // statistics must stand still, or ratios are not 1 on the first minibatch.
+  void update_account(const at::Tensor& account);
+
+  // The same function of the served observation (raw value * 2^exponent): w/(sigma 2^e) and b - sum mu w / sigma in
+  // double, into net.0 (mlp) or the tokenizer (ft_transformer); actor or critic.
+  ft_transformer::Weights folded(const ft_transformer::Weights& weights, const Architecture& architecture,
+                                 const env::Layout& layout) const;
+  // Another market (validation, hold-out) seen with this one's statistics.
+  Normalizer for_market(const env::Market& market) const;
+
+  NamedTensors state() const;
+  void restore(const NamedTensors& state);
+
+ private:
+  void fill_table();
+  void take_account_statistics();
+
+  std::int64_t account_size_ = 0;
+  std::int64_t lookback_ = 0;            // 0: no market
+  at::Tensor tech_;                      // [T, n*F] raw, the market's own
+  at::Tensor table_;                     // [T, n*F] float32 normalised, newest row first
+  at::Tensor market_mean_, market_std_;  // [n*F] float64, CPU
+  RunningMoments account_;
+  at::Tensor account_shift_, account_scale_;  // [1+n] float32, on the device: what matrix() uses
+};
+
+// r / sqrt(var(ret) + 1e-8), clipped to +-10; ret = ret*gamma*(1-terminated) + r (the golden form).
+class RewardNormalizer {
+ public:
+  static constexpr double kPriorCount = 1e-4;  // weight of the start's mean 0 and variance 1 (golden norm.npz)
+
+  RewardNormalizer(std::int64_t worlds, double gamma, double clip = 10);
+  // rewards, ended [horizon, N] (ended: terminated or truncated) -> normalised rewards [horizon, N] float32. Updates
+  // first, step by step, as the golden file does.
+  at::Tensor normalize(const at::Tensor& rewards, const at::Tensor& ended);
+  NamedTensors state() const;
+  void restore(const NamedTensors& state);
+
+ private:
+  double gamma_, clip_;
+  at::Tensor running_return_;  // [N] float64
+  RunningMoments moments_;     // k = 1
+};
+
+}  // namespace ristretto::agents

@@ -1,0 +1,46 @@
+// Adam and AdamW by at::_fused_adam(w)_ with state in plain tensors, and clipping that never waits for the device.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "agents/normalizer.h"
+
+namespace ristretto::agents {
+
+// Moves all parameters into one run of memory, and their gradients into another, so that zeroing, norm, clipping and
+// step are one operation each however small the network (and a data-parallel run sums one tensor). The parameters stay
+// the tensors they are, as views: who shares them shares them on; a tensor taken by detach() before does not.
+class Optimizer {
+ public:
+  struct Options {
+    double beta1 = 0.9, beta2 = 0.999;
+    double epsilon = 1e-5;    // algorithms.md 2.1
+    double weight_decay = 0;  // > 0: AdamW
+  };
+  // parameters: leaves of one floating type on one device. A leaf with gradients off (a frozen encoder) is left alone.
+  Optimizer(const std::vector<at::Tensor>& parameters, const Options& options);
+
+  // Before each backward pass, or the first of an accumulated gradient.
+  void zero_gradients();
+  // Scales all gradients by min(1, max_norm / (norm + 1e-6)); returns the norm before, a 0-d tensor on the device.
+  // max_norm <= 0: measures only.
+  at::Tensor clip_gradients(double max_norm);
+  void step(double learning_rate);
+
+  // [P] all parameters or gradients, in order, each padded with zeros to 16 numbers.
+  const at::Tensor& parameters() const { return flat_; }
+  const at::Tensor& gradients() const { return flat_gradient_; }
+
+  NamedTensors state() const;
+  // Throws Error(incompatible) where the state is of other parameters.
+  void restore(const NamedTensors& state);
+
+ private:
+  std::vector<at::Tensor> leaves_, leaf_gradients_;
+  at::Tensor flat_, flat_gradient_, first_moment_, second_moment_, steps_;
+  Options options_;
+};
+
+}  // namespace ristretto::agents

@@ -1,0 +1,74 @@
+// One PPO update from one rollout (algorithms.md 2.1; Schulman et al. 2017): minibatches, micro-batches, loss,
+// stopping.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+
+#include "agents/normalizer.h"
+#include "agents/optimizer.h"
+#include "agents/policy.h"
+#include "agents/rollout.h"
+
+namespace ristretto::agents {
+
+struct PpoSettings {
+  std::int64_t batch_size = 2048;  // samples of one minibatch; the last one of an epoch may be smaller
+  std::int64_t epochs = 5;
+  double gamma = 0.97, lambda = 0.95;
+  double clip_range = 0.2;
+  double entropy_coef = 0, value_loss_coef = 0.5, max_grad_norm = 0.5;
+  double kl_target = 0;              // 0: no early stop; else inside the loop, before the step, above 1.5 times it
+  bool clipped_value_loss = false;   // CleanRL's form, otherwise (V-R)^2
+  bool normalize_advantages = true;  // over the whole minibatch
+  std::int64_t micro_batch = 0;      // samples at once on the device; 0: the whole minibatch
+  bool bf16 = false;                 // autocast of the networks' forward
+};
+
+struct PpoLoss {
+  at::Tensor total, policy, value, entropy, approx_kl, clip_fraction;  // scalars
+};
+// The loss of one minibatch, advantages already normalised; 0-d tensors, `total` with a graph. B samples.
+PpoLoss ppo_loss(const at::Tensor& log_probability, const at::Tensor& old_log_probability, const at::Tensor& entropy,
+                 const at::Tensor& advantage, const at::Tensor& value, const at::Tensor& old_value,
+                 const at::Tensor& target, const PpoSettings& settings);
+
+struct UpdateMetrics {
+  double policy_loss = 0, value_loss = 0, entropy = 0, approx_kl = 0, clip_fraction = 0;  // means over minibatches
+  double gradient_norm = 0;  // before clipping, mean over steps
+  double explained_variance =
+      0;           // 1 - var(target - value) / var(target) before the update; NaN where targets are all equal
+  double std = 0;  // mean over actions after the update; 0 for a categorical
+  double first_ratio_error = 0;  // max |ratio - 1| of the first minibatch: 0 but for rounding
+  std::int64_t optimizer_steps = 0;
+  std::int64_t epochs = 0;  // finished ones
+  bool stopped_early = false;
+  bool finite = true;  // loss, gradients and weights
+};
+
+// Owned by one trainer; holds references to policy and normalizer. update() is the one that matters.
+class Ppo {
+ public:
+  Ppo(Policy& policy, const Normalizer& normalizer, Optimizer& optimizer, const PpoSettings& settings);
+  // reward: [horizon, N] as the learner shall see it (normalised). Reads the device once, at the end (with kl_target,
+  // once a minibatch). `iteration` numbers the shuffles (counter-based with seed). `keep_going` is asked before each
+  // minibatch; false ends the update there. Out of memory halves settings().micro_batch for good and goes on
+  // (performance.md, rule 5).
+  UpdateMetrics update(const Rollout& rollout, const at::Tensor& reward, double learning_rate, double clip_range,
+                       std::uint64_t seed, std::int64_t iteration, const std::function<bool()>& keep_going = {});
+  PpoSettings& settings() { return settings_; }
+
+ private:
+  struct Samples;
+  at::Tensor accumulate_gradients(const Samples& minibatch, at::Tensor* ratio_error);
+  at::Tensor gradients_within_memory(const Samples& minibatch, at::Tensor* ratio_error);
+
+  Policy& policy_;
+  const Normalizer& normalizer_;
+  Optimizer& optimizer_;
+  PpoSettings settings_;
+};
+
+}  // namespace ristretto::agents

@@ -1,0 +1,103 @@
+#include "agents/rollout.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/addcmul.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/nonzero.h>
+#include <ATen/ops/zeros_like.h>
+
+#include "agents/forward.h"
+#include "env/random.h"
+
+namespace ristretto::agents {
+namespace {
+
+// What the environment showed, at every step. [horizon, N, 1+n] and [horizon, N]
+struct Observations {
+  at::Tensor account, bar;
+
+  void put(std::int64_t t, std::int64_t horizon, const env::Observation& seen) {
+    if (!account.defined()) {
+      account = at::empty({horizon, seen.account.size(0), seen.account.size(1)}, seen.account.options());
+      if (seen.bar.defined()) bar = at::empty({horizon, seen.bar.size(0)}, seen.bar.options());
+    }
+    account.select(0, t).copy_(seen.account);
+    if (bar.defined()) bar.select(0, t).copy_(seen.bar);
+  }
+};
+
+}  // namespace
+
+Rollout collect(env::Environment& environment, const Policy& policy, const Normalizer& normalizer, std::int64_t horizon,
+                std::uint64_t seed, std::int64_t first_step, std::int64_t first_world, bool bf16) {
+  const at::NoGradGuard no_grad;
+  const std::int64_t worlds = environment.size(), actions = environment.actions();
+  const bool categorical = policy.architecture.distribution == Distribution::categorical;
+  const at::Tensor log_std = log_std_of(policy);
+
+  Rollout out;
+  Observations seen, last;
+  for (std::int64_t t = 0; t < horizon; ++t) {
+    const env::Observation observation = environment.observe();
+    seen.put(t, horizon, observation);
+    const Outputs outputs = forward(policy, normalizer.matrix(observation), bf16);
+    const at::Device device = outputs.mean.device();
+    const Sample drawn =
+        sample(policy.architecture, outputs.mean, log_std,
+               categorical ? env::uniform(worlds, actions, seed, first_step + t, device, first_world)
+                           : env::standard_normal(worlds, actions, seed, first_step + t, device, first_world));
+    const env::Transition transition = environment.step(drawn.action);
+    last.put(t, horizon, transition.last);
+    if (t == 0) {
+      out.u = at::empty(categorical ? std::vector<std::int64_t>{horizon, worlds}
+                                    : std::vector<std::int64_t>{horizon, worlds, actions},
+                        drawn.u.options());
+      out.log_probability = at::empty({horizon, worlds}, drawn.log_probability.options());
+      out.value = at::empty({horizon, worlds}, outputs.value.options());
+      out.reward = at::empty({horizon, worlds}, transition.reward.options());
+      out.terminated = at::empty({horizon, worlds}, transition.terminated.options());
+      out.truncated = at::empty_like(out.terminated);
+    }
+    out.u.select(0, t).copy_(drawn.u);
+    out.log_probability.select(0, t).copy_(drawn.log_probability);
+    out.value.select(0, t).copy_(outputs.value);
+    out.reward.select(0, t).copy_(transition.reward);
+    out.terminated.select(0, t).copy_(transition.terminated);
+    out.truncated.select(0, t).copy_(transition.truncated);
+  }
+  out.account = seen.account;
+  out.bar = seen.bar;
+
+  // A world that goes on is seen again at the next step, and there its value is known; the last step's and the
+  // truncated worlds' observations are seen by nobody else.
+  out.next_value = at::empty_like(out.value);
+  out.next_value.narrow(0, 0, horizon - 1).copy_(out.value.narrow(0, 1, horizon - 1));
+  at::Tensor unseen = out.truncated.clone();
+  unseen.select(0, horizon - 1).fill_(true);
+  const at::Tensor index = at::nonzero(unseen.view({-1})).squeeze(1);
+  env::Observation rows;
+  rows.account = last.account.flatten(0, 1).index_select(0, index);
+  if (last.bar.defined()) rows.bar = last.bar.view({-1}).index_select(0, index);
+  out.next_value.view({-1}).index_copy_(0, index, forward_value(policy, normalizer.matrix(rows), bf16));
+  out.next_value.masked_fill_(out.terminated, 0.0);
+  return out;
+}
+
+Advantages estimate_advantages(const at::Tensor& reward, const at::Tensor& value, const at::Tensor& next_value,
+                               const at::Tensor& ended, double gamma, double lambda) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor delta = reward + gamma * next_value - value;
+  const at::Tensor trace = (1.0 - ended.to(delta.scalar_type())) * (gamma * lambda);
+  Advantages out;
+  out.advantage = delta.clone();
+  for (std::int64_t t = delta.size(0) - 2; t >= 0; --t) {
+    out.advantage.select(0, t).addcmul_(trace.select(0, t), out.advantage.select(0, t + 1));
+  }
+  out.target = out.advantage + value;
+  return out;
+}
+
+}  // namespace ristretto::agents

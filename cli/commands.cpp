@@ -1,0 +1,24 @@
+#include "cli/commands.h"
+
+namespace ristretto::cli {
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> all = {
+      {"retrain", "trains a model anew on today's bars, judges it and serves it", retrain},
+      {"train", "the same training without a deployment; --resume goes on", train_run},
+      {"study", "list, show, best, top and trials of an Optuna study", study},
+      {"evaluate", "backtest of a model on bars, with a report", evaluate},
+      {"predict", "a model's actions for given states", predict},
+      {"list", "what is deployed, with versions and status", list},
+      {"history", "what happened to a deployment", history},
+      {"rollback", "puts an earlier version back in service", rollback},
+      {"data", "data check and data features: the bars and what is computed of them", data},
+      {"replay", "runs a recorded episode again and compares", replay},
+      {"config", "every setting in force and where it came from", config},
+      {"doctor", "what is wrong with this machine and its deployments", doctor},
+      {"signature", "one number over the environment's behaviour", signature},
+  };
+  return all;
+}
+
+}  // namespace ristretto::cli

@@ -1,0 +1,81 @@
+#include <c10/util/Exception.h>
+
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "cli/commands.h"
+#include "platform/error.h"
+#include "platform/interrupt.h"
+#include "platform/log.h"
+#include "platform/text.h"
+
+namespace {
+
+using namespace ristretto;
+
+void print_usage(std::FILE* to) {
+  std::string text =
+      "usage: ristretto COMMAND [options]\n\nRetrains trading agents and puts only better ones in service.\n\n";
+  for (const cli::Command& command : cli::commands()) {
+    std::string name = command.name;
+    name.resize(12, ' ');
+    text += str("  ", name, command.summary, "\n");
+  }
+  text +=
+      "\nristretto COMMAND --help shows a command's options. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a gate "
+      "refused,\n"
+      "4 damaged or incompatible, 5 busy, 130 and 143 interrupted and saved.\n";
+  std::fputs(text.c_str(), to);
+}
+
+int run(const std::vector<std::string>& arguments) {
+  if (arguments.empty()) {
+    print_usage(stderr);
+    return static_cast<int>(Fault::usage);
+  }
+  const std::string& name = arguments[0];
+  if (name == "--help" || name == "-h" || name == "help") {
+    print_usage(stdout);
+    return 0;
+  }
+  if (name == "--version" || name == "-V") {
+    std::printf("ristretto %s (LibTorch %s)\n", RISTRETTO_VERSION, RISTRETTO_LIBTORCH_VERSION);
+    return 0;
+  }
+  std::vector<std::string> names;
+  for (const cli::Command& command : cli::commands()) {
+    if (name == command.name) return command.run({arguments.begin() + 1, arguments.end()});
+    names.emplace_back(command.name);
+  }
+  throw Error(Fault::usage, str("there is no command '", name, "'"),
+              str("did you mean '", nearest_name(name, names), "'? ristretto --help lists them all"));
+}
+
+int fail(const std::string& message, const std::string& hint, Fault fault) {
+  log::progress("");
+  std::fprintf(stderr, "ristretto: %s\n", message.c_str());
+  if (!hint.empty()) std::fprintf(stderr, "hint: %s\n", hint.c_str());
+  return static_cast<int>(fault);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  install_interrupt_handlers();
+  try {
+    return run({argv + 1, argv + argc});
+  } catch (const Error& error) {
+    return fail(error.what(), error.hint(), error.fault());
+  } catch (const c10::OutOfMemoryError&) {
+    return fail("the device's memory is used up", "give a smaller --memory-budget, or a smaller --net-dimension",
+                Fault::failed);
+  } catch (const c10::Error& error) {
+    return fail(str("an internal error of ristretto: ", error.what_without_backtrace()),
+                "please report it with the command", Fault::failed);
+  } catch (const std::exception& error) {
+    return fail(str("an internal error of ristretto: ", error.what()), "please report it with the command",
+                Fault::failed);
+  }
+}

@@ -1,0 +1,12 @@
+// One number for all of the environment's behaviour: equal on every machine, changed by every change of the rules.
+#pragma once
+
+#include <cstdint>
+
+namespace ristretto::env {
+
+// FNV-1a over the bits of every state and reward of a scripted run in double: synthetic prices, pseudo-random actions,
+// every rule and reward term on, windows of several lengths, resets included.
+std::uint64_t signature();
+
+}  // namespace ristretto::env

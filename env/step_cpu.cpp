@@ -1,0 +1,33 @@
+// The step on the CPU: compiled once for each instruction set (cmake/Gpu.cmake), launched by environment.cpp.
+#include "env/step_launch.h"
+
+namespace ristretto::env {
+
+// A vector of 64 bytes: one register of AVX-512, two of AVX2, four of SSE2.
+using Float16 = float __attribute__((vector_size(64)));
+using Double8 = double __attribute__((vector_size(64)));
+template <>
+struct LaneOf<Float16> {
+  using type = float;
+};
+template <>
+struct LaneOf<Double8> {
+  using type = double;
+};
+
+namespace RISTRETTO_ISA {
+
+void step_range(const Batch<float>& batch, std::int64_t begin, std::int64_t end) {
+  std::int64_t k = begin;
+  for (; k + 16 <= end; k += 16) step_lanes<Float16, float, 16>(batch, k);
+  for (; k < end; ++k) step_lanes<float, float, 1>(batch, k);
+}
+
+void step_range(const Batch<double>& batch, std::int64_t begin, std::int64_t end) {
+  std::int64_t k = begin;
+  for (; k + 8 <= end; k += 8) step_lanes<Double8, double, 8>(batch, k);
+  for (; k < end; ++k) step_lanes<double, double, 1>(batch, k);
+}
+
+}  // namespace RISTRETTO_ISA
+}  // namespace ristretto::env

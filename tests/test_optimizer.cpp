@@ -1,0 +1,108 @@
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
+#include <doctest/doctest.h>
+
+#include "agents/optimizer.h"
+#include "formats/npz.h"
+#include "ft_transformer/weights.h"
+#include "platform/error.h"
+
+namespace {
+
+using namespace ristretto;
+using agents::Optimizer;
+
+constexpr double kExact = 1e-12;  // double arithmetic, ten steps
+
+at::Tensor tensor(const formats::NamedArrays& arrays, const char* name) {
+  return ft_transformer::tensor_of(*formats::find(arrays, name));
+}
+
+double largest(const at::Tensor& difference) { return difference.abs().max().item<double>(); }
+
+void replay(const char* file, double learning_rate, const Optimizer::Options& options) {
+  const formats::NamedArrays golden = formats::read_npz(std::string(RISTRETTO_GOLDEN "/algorithms/") + file);
+  const at::Tensor trajectory = tensor(golden, "traj"), gradients = tensor(golden, "grads");
+  // The golden parameter in two parts: the norm is of both together.
+  const at::Tensor upper = trajectory[0].narrow(0, 0, 1).clone().requires_grad_(true);
+  const at::Tensor lower = trajectory[0].narrow(0, 1, 3).clone().requires_grad_(true);
+  Optimizer optimizer({upper, lower}, options);
+  for (std::int64_t t = 0; t < gradients.size(0); ++t) {
+    optimizer.zero_gradients();
+    upper.grad().copy_(gradients[t].narrow(0, 0, 1));
+    lower.grad().copy_(gradients[t].narrow(0, 1, 3));
+    const at::Tensor norm = optimizer.clip_gradients(tensor(golden, "max_norm").item<double>());
+    CHECK(norm.item<double>() == doctest::Approx(gradients[t].norm().item<double>()).epsilon(kExact));
+    optimizer.step(learning_rate);
+    CHECK(largest(upper.detach() - trajectory[t + 1].narrow(0, 0, 1)) <= kExact);
+    CHECK(largest(lower.detach() - trajectory[t + 1].narrow(0, 1, 3)) <= kExact);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("optimizer: Adam's ten steps as PyTorch's, gradients clipped") {
+  replay("opt_adam.npz", 3e-3, {.epsilon = 1e-5});
+}
+
+TEST_CASE("optimizer: AdamW's ten steps as PyTorch's, gradients clipped") {
+  replay("opt_adamw.npz", 1e-3, {.epsilon = 1e-8, .weight_decay = 1e-2});
+}
+
+TEST_CASE("optimizer: gradients of several backward passes add up until zeroed") {
+  const at::Tensor weight = at::ones({2, 3}).requires_grad_(true), x = at::full({1, 3}, 2.0);
+  Optimizer optimizer({weight}, {});
+  for (int pass = 1; pass <= 2; ++pass) {
+    at::linear(x, weight).sum().backward();
+    CHECK(weight.grad().equal(at::full({2, 3}, 2.0 * pass)));
+    CHECK(optimizer.gradients().sum().item<double>() == 12.0 * pass);
+  }
+  optimizer.zero_gradients();
+  CHECK(weight.grad().equal(at::zeros({2, 3})));
+}
+
+TEST_CASE("optimizer: a norm below the limit, or a limit of 0, leaves the gradients") {
+  const at::Tensor weight = at::ones({4}).requires_grad_(true);
+  Optimizer optimizer({weight}, {});
+  for (const double limit : {0.0, 100.0}) {
+    weight.grad().fill_(3.0);
+    CHECK(optimizer.clip_gradients(limit).item<double>() == 6.0);
+    CHECK(weight.grad().equal(at::full({4}, 3.0)));
+  }
+}
+
+TEST_CASE("optimizer: frozen parameters stay as they are, tensors that share a trained one move with it") {
+  const at::Tensor trained = at::ones({3}).requires_grad_(true), frozen = at::ones({3});
+  const at::Tensor shared = trained;
+  Optimizer optimizer({frozen, trained}, {});
+  trained.grad().fill_(1.0);
+  optimizer.step(0.1);
+  CHECK(frozen.equal(at::ones({3})));
+  CHECK(shared.detach().max().item<float>() < 0.95f);
+  CHECK_THROWS_AS(Optimizer({frozen}, {}), Error);
+}
+
+TEST_CASE("optimizer: goes on bit-exactly from a saved state, refuses another's") {
+  const at::Tensor first = at::ones({5}).requires_grad_(true);
+  Optimizer optimizer({first}, {});
+  const auto run = [](Optimizer& by, const at::Tensor& weight, int begin, int end) {
+    for (int t = begin; t < end; ++t) {
+      weight.grad().fill_(0.1 * t - 0.2);
+      by.step(0.01);
+    }
+  };
+  run(optimizer, first, 0, 3);
+  const at::Tensor second = first.detach().clone().requires_grad_(true);
+  Optimizer resumed({second}, {});
+  resumed.restore(optimizer.state());
+  run(optimizer, first, 3, 6);
+  run(resumed, second, 3, 6);
+  CHECK(first.equal(second));
+
+  const at::Tensor larger = at::ones({99}).requires_grad_(true);
+  CHECK_THROWS_AS(Optimizer({larger}, {}).restore(optimizer.state()), Error);
+  CHECK_THROWS_AS(resumed.restore({}), Error);
+}

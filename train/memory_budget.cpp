@@ -1,0 +1,69 @@
+#include "train/memory_budget.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "platform/atomic_file.h"
+#include "platform/error.h"
+#include "platform/text.h"
+#include "train/device.h"
+
+namespace ristretto::train {
+namespace {
+
+constexpr std::int64_t kFloat = 4;
+constexpr std::int64_t kCpuSequences = 256;  // 64 to 256 sequences stay in cache
+
+}  // namespace
+
+std::int64_t bytes_per_sample(const agents::Architecture& a) {
+  // Each of actor and critic: the input, and for each of two hidden layers the output, its activation and both
+  // gradients.
+  std::int64_t numbers = 2 * a.observation + 2 * 2 * 4 * a.width;
+  if (a.network == agents::Network::ft_transformer) {
+    const std::int64_t tokens = a.encoder.features, d = a.encoder.d_token;
+    // A block: two norms, queries, keys, values, attention's output, two residual sums, the hidden layer of 4d twice,
+    // each with its gradient; scores of every head once, for the attention that recomputes keeps no more.
+    const std::int64_t block = tokens * d * 2 * (2 + 3 + 2 + 2 + 8) + a.encoder.heads * tokens * tokens * 2;
+    numbers += 2 * (a.encoder.blocks * block + tokens * d * 4);
+  }
+  return numbers * kFloat;
+}
+
+std::int64_t bytes_of_weights(const agents::Architecture& a) {
+  const std::int64_t both = agents::actor_template(a).parameters() + agents::critic_template(a).parameters();
+  return both * kFloat * 4;  // weights, gradients, two moments
+}
+
+std::int64_t free_bytes(c10::Device device) {
+  if (!device.is_cpu()) return free_device_bytes(device);
+  const std::string text = read_file("/proc/meminfo");
+  const std::size_t at = text.find("MemAvailable:");
+  if (at != std::string::npos) {
+    const std::size_t begin = text.find_first_of("0123456789", at);
+    const std::size_t end = text.find_first_not_of("0123456789", begin);
+    if (const auto kib = parse_number<std::int64_t>(std::string_view(text).substr(begin, end - begin)))
+      return *kib * 1024;
+  }
+  return static_cast<std::int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+}
+
+std::int64_t micro_batch_of(const agents::Architecture& architecture, std::int64_t batch_size,
+                            std::int64_t budget_bytes, c10::Device device) {
+  const std::int64_t room = budget_bytes - bytes_of_weights(architecture);
+  const std::int64_t each = bytes_per_sample(architecture);
+  if (room < each) {
+    throw Error(Fault::usage,
+                str("--memory-budget of ", budget_bytes >> 20, " MiB holds not one sample: weights and optimiser take ",
+                    bytes_of_weights(architecture) >> 20, " MiB, a sample ", (each >> 10) + 1, " KiB"),
+                "give more, or a smaller --net-dimension");
+  }
+  std::int64_t samples = std::min(batch_size, room / each);
+  if (device.is_cpu() && architecture.network == agents::Network::ft_transformer) {
+    samples = std::min(samples, kCpuSequences);
+  }
+  return samples;
+}
+
+}  // namespace ristretto::train

@@ -1,0 +1,26 @@
+// A memory budget, not a batch size, decides the micro-batch (performance.md, rule 5).
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <cstdint>
+
+#include "agents/policy.h"
+
+namespace ristretto::train {
+
+// Bytes that one sample's forward and backward through actor and critic keep, float32: inputs, activations, gradients.
+std::int64_t bytes_per_sample(const agents::Architecture& architecture);
+// Bytes of the weights, their gradients and Adam's moments.
+std::int64_t bytes_of_weights(const agents::Architecture& architecture);
+// What the device reports free now.
+std::int64_t free_bytes(c10::Device device);
+// Samples at once: what fits `budget_bytes` behind the weights, at most batch_size, at least 1. On a CPU
+// FT-Transformers are kept to what stays in cache (performance.md, "What a trial showed"). Throws Error(usage) where
+// not even one fits.
+std::int64_t micro_batch_of(const agents::Architecture& architecture, std::int64_t batch_size,
+                            std::int64_t budget_bytes, c10::Device device);
+
+inline constexpr double kBudgetShare = 0.85;  // of what is free
+
+}  // namespace ristretto::train

@@ -1,0 +1,56 @@
+#include <algorithm>
+#include <cmath>
+
+#include "train/device.h"
+#include "train/memory_budget.h"
+#include "train/trainer.h"
+
+namespace ristretto::train {
+namespace {
+
+// Multiplications and additions of one sample's forward through actor and critic.
+double forward_flops(const agents::Architecture& a) {
+  const auto s = static_cast<double>(a.observation), w = static_cast<double>(a.width);
+  double flops = 2 * w * w + 2 * w * static_cast<double>(a.actions + 1) / 2;
+  if (a.network == agents::Network::ft_transformer) {
+    const auto d = static_cast<double>(a.encoder.d_token);
+    const double block = s * (4 * 2 * d * d + 2 * 2 * d * 4 * d) + 2 * 2 * s * s * d;
+    flops += static_cast<double>(a.encoder.blocks) * block + 2 * s * d * w;
+  } else {
+    flops += 2 * s * w;
+  }
+  return 2 * flops;
+}
+
+}  // namespace
+
+std::int64_t Plan::affordable_iterations(double used_seconds) const {
+  if (budget_seconds <= 0) return iterations;
+  const double left = std::max(0.0, budget_seconds - used_seconds);
+  return std::min(iterations, static_cast<std::int64_t>(left / predicted_seconds));
+}
+
+Plan make_plan(const Settings& settings, c10::Device device) {
+  const agents::Hyperparameters& hp = settings.hyperparameters;
+  const agents::Architecture architecture = architecture_of(settings);
+  Plan plan;
+  plan.portfolios = portfolios_of(settings);
+  plan.horizon = hp.base_target_step;
+  plan.samples = plan.portfolios * plan.horizon;
+  plan.optimizer_steps = hp.ppo_epochs * ((plan.samples + hp.batch_size - 1) / hp.batch_size);
+  plan.steps = steps_of(settings);
+  plan.iterations = std::max<std::int64_t>(1, (plan.steps + plan.samples - 1) / plan.samples);
+  if (!settings.run.time_budget.empty()) plan.budget_seconds = *parse_duration(settings.run.time_budget);
+  const std::int64_t budget = settings.run.memory_budget.empty()
+                                  ? static_cast<std::int64_t>(kBudgetShare * static_cast<double>(free_bytes(device)))
+                                  : parse_bytes(settings.run.memory_budget);
+  plan.micro_batch = micro_batch_of(architecture, std::min(hp.batch_size, plan.samples), budget, device);
+  // One forward to act, and in each epoch one forward and a backward of twice its work.
+  plan.flops = forward_flops(architecture) * static_cast<double>(plan.samples) *
+               (1.0 + 3.0 * static_cast<double>(hp.ppo_epochs));
+  plan.matmul_rate = measure_matmul_rate(device);
+  plan.predicted_seconds = plan.flops / plan.matmul_rate;
+  return plan;
+}
+
+}  // namespace ristretto::train

@@ -1,0 +1,15 @@
+#include "train/schedule.h"
+
+#include <cmath>
+
+namespace ristretto::train {
+
+double scheduled_learning_rate(const agents::Hyperparameters& hyperparameters, double fraction_done) {
+  const double start = hyperparameters.learning_rate;
+  if (!hyperparameters.use_lr_schedule) return start;
+  const double end_share = hyperparameters.lr_schedule_factor;
+  if (hyperparameters.lr_schedule_type == "exponential") return start * std::pow(end_share, fraction_done);
+  return start * (1 - (1 - end_share) * fraction_done);
+}
+
+}  // namespace ristretto::train

@@ -1,0 +1,318 @@
+#include "train/settings.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+
+#include "platform/clock.h"
+#include "platform/error.h"
+#include "platform/text.h"
+
+extern char** environ;
+
+namespace ristretto::train {
+namespace {
+
+constexpr std::int64_t kPortfolioMultiple = 64;
+
+std::string dashed(std::string name) {
+  std::replace(name.begin(), name.end(), '_', '-');
+  return name;
+}
+
+std::string underscored(std::string name) {
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
+std::string trimmed(const std::string& text) {
+  const std::size_t begin = text.find_first_not_of(" \t\r");
+  if (begin == std::string::npos) return {};
+  return text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1);
+}
+
+const RunRow* find_run_row(const std::string& name) {
+  for (const RunRow& row : run_table()) {
+    if (name == row.name) return &row;
+  }
+  return nullptr;
+}
+
+[[noreturn]] void bad_value(const std::string& name, const std::string& text, const char* expected) {
+  throw Error(Fault::usage, str("--", dashed(name), " is '", text, "', expected ", expected));
+}
+
+void set_run(RunSettings& run, const RunRow& row, const std::string& text) {
+  if (const auto* member = std::get_if<std::string RunSettings::*>(&row.member)) {
+    run.*(*member) = text;
+  } else if (const auto* number = std::get_if<std::int64_t RunSettings::*>(&row.member)) {
+    const auto value = parse_number<std::int64_t>(text);
+    if (!value || *value < 0) bad_value(row.name, text, "a whole number of at least 0");
+    run.*(*number) = *value;
+  } else if (const auto* real = std::get_if<double RunSettings::*>(&row.member)) {
+    const auto value = parse_number<double>(text);
+    if (!value || !std::isfinite(*value) || *value < 0) bad_value(row.name, text, "a number of at least 0");
+    run.*(*real) = *value;
+  } else {
+    if (text != "true" && text != "false") bad_value(row.name, text, "true or false");
+    run.*std::get<bool RunSettings::*>(row.member) = text == "true";
+  }
+}
+
+}  // namespace
+
+const std::vector<RunRow>& run_table() {
+  using S = RunSettings;
+  static const std::vector<RunRow> rows = {
+      {"bars", &S::bars, "DIR", true, "directory of hourly bars, one BTC_USD.csv an asset"},
+      {"assets", &S::assets, "LIST", false,
+       "comma-separated, in the order served; default: AAVE AVAX BTC LINK ETH LTC UNI /USD"},
+      {"features", &S::features, "SET", false,
+       "alpaca-11, alpaca-14 or alpaca-14b; default: alpaca-14 for --serving cappuccino, alpaca-14b otherwise"},
+      {"serving", &S::serving, "PROFILE", false,
+       "who will serve the model: cappuccino (the Python paper trader: MLP, alpaca-14) or ristretto; default by "
+       "network"},
+      {"initial_capital", &S::initial_capital, "MONEY", false, "of the account at an episode's start"},
+      {"fee_fraction", &S::fee_fraction, "F", false, "fee of each trade, on both sides"},
+      {"episode_bars", &S::episode_bars, "N", false, "bars of a training episode"},
+      {"holdout_from", &S::holdout_from, "DATE", false,
+       "first bar of the hold-out; default: the last 15 % of the bars"},
+      {"steps", &S::steps, "N", true,
+       "environment steps; default: the larger of the study's base_break_step and 200 iterations"},
+      {"time_budget", &S::time_budget, "TIME", true, "wall time of the whole command, such as 3m or 8h; default: none"},
+      {"portfolios", &S::portfolios, "N", false,
+       "stepped together; default: batch_size * minibatches / base_target_step, rounded up to a multiple of 64"},
+      {"memory_budget", &S::memory_budget, "SIZE", true, "such as 4GiB; default: 85 % of what the device reports free"},
+      {"device", &S::device, "NAME", true, "auto, cpu, cuda or hip"},
+      {"precision", &S::precision, "NAME", true, "fp32 or bf16 (of the networks' forward and backward)"},
+      {"threads", &S::threads, "N", true, "CPU threads; default: all"},
+      {"seed", &S::seed, "N", false, "of everything random"},
+      {"use_untested", &S::use_untested, "", true, "take the study's values that never reached the old agent"},
+      {"activate_inert", &S::activate_inert, "", true,
+       "let max_drawdown_penalty and volatility_penalty of the study act"},
+      {"ignore_unknown", &S::ignore_unknown, "", true, "leave out study parameters that the table does not know"},
+  };
+  return rows;
+}
+
+std::string text_of(const RunSettings& run, const RunRow& row) {
+  if (const auto* member = std::get_if<std::string RunSettings::*>(&row.member)) return run.*(*member);
+  if (const auto* number = std::get_if<std::int64_t RunSettings::*>(&row.member)) return str(run.*(*number));
+  if (const auto* real = std::get_if<double RunSettings::*>(&row.member)) return str(run.*(*real));
+  return run.*std::get<bool RunSettings::*>(row.member) ? "true" : "false";
+}
+
+std::vector<std::string> all_names() {
+  std::vector<std::string> names;
+  for (const RunRow& row : run_table()) names.emplace_back(row.name);
+  for (const agents::Row& row : agents::table()) names.emplace_back(row.name);
+  return names;
+}
+
+void Settings::apply(const Given& given) {
+  if (const RunRow* row = find_run_row(given.name)) {
+    set_run(run, *row, given.text);
+  } else if (const agents::Row* parameter = agents::find_row(given.name)) {
+    agents::set(hyperparameters, *parameter, agents::parse_value(*parameter, given.text));
+  } else {
+    throw Error(Fault::usage, str("there is no setting '", given.name, "' (", given.source, ")"),
+                str("did you mean '", nearest_name(given.name, all_names()), "'?"));
+  }
+  sources[given.name] = given.source;
+}
+
+const std::string& Settings::source_of(const std::string& name) const {
+  static const std::string default_source = "default";
+  const auto found = sources.find(name);
+  return found == sources.end() ? default_source : found->second;
+}
+
+std::string Settings::as_ini() const {
+  std::string out = "; everything in force, and where each value came from\n[run]\n";
+  for (const RunRow& row : run_table()) {
+    const std::string value = text_of(run, row);
+    out += str(value.empty() ? "; " : "", row.name, " = ", value, "  ; ", source_of(row.name), "\n");
+  }
+  out += "\n[hyperparameters]\n";
+  for (const agents::Row& row : agents::table()) {
+    out += str(row.name, " = ", agents::text_of(agents::get(hyperparameters, row)), "  ; ", source_of(row.name), "\n");
+  }
+  return out;
+}
+
+std::vector<Given> read_config(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) throw Error(Fault::usage, str("--config ", path, " cannot be read"));
+  std::vector<Given> given;
+  std::string line;
+  for (int number = 1; std::getline(file, line); ++number) {
+    line = trimmed(line);
+    if (line.empty() || line[0] == ';' || line[0] == '#' || line[0] == '[') continue;
+    const std::size_t equals = line.find('=');
+    if (equals == std::string::npos) {
+      throw Error(Fault::usage, str(path, ":", number, " is '", line, "', expected name = value"));
+    }
+    std::string value = line.substr(equals + 1);
+    if (const std::size_t comment = value.find(" ;"); comment != std::string::npos) value.resize(comment);
+    given.push_back({underscored(trimmed(line.substr(0, equals))), trimmed(value), str(path, ":", number)});
+  }
+  return given;
+}
+
+std::vector<Given> read_environment() {
+  static constexpr std::string_view kPrefix = "RISTRETTO_";
+  std::vector<Given> given;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view text = *entry;
+    if (text.substr(0, kPrefix.size()) != kPrefix) continue;
+    const std::size_t equals = text.find('=');
+    std::string name(text.substr(kPrefix.size(), equals - kPrefix.size()));
+    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+    given.push_back({name, std::string(text.substr(equals + 1)), std::string(text.substr(0, equals))});
+  }
+  return given;
+}
+
+std::vector<std::string> apply_serving(Settings& settings) {
+  RunSettings& run = settings.run;
+  agents::Hyperparameters& hp = settings.hyperparameters;
+  if (run.serving.empty()) run.serving = hp.use_ft_encoder ? "ristretto" : "cappuccino";
+  if (run.serving != "cappuccino" && run.serving != "ristretto") {
+    throw Error(Fault::usage, str("--serving is '", run.serving, "', expected cappuccino or ristretto"));
+  }
+  const bool cappuccino = run.serving == "cappuccino";
+  if (cappuccino && hp.use_ft_encoder) {
+    throw Error(Fault::usage,
+                "--serving cappuccino builds an MLP whatever the parameters say; this model is an FT-Transformer",
+                "use --serving ristretto");
+  }
+  if (run.features.empty()) run.features = cappuccino ? "alpaca-14" : "alpaca-14b";
+  if (cappuccino && run.features != "alpaca-14") {
+    throw Error(Fault::usage, str("--serving cappuccino observes alpaca-14, --features is '", run.features, "'"),
+                "use --serving ristretto");
+  }
+  if (run.assets.empty()) run.assets = join(env::default_assets(), ",");
+
+  std::vector<std::string> overridden;
+  const agents::Hyperparameters defaults;
+  const auto fix = [&](const char* name) {
+    const agents::Row& row = *agents::find_row(name);
+    const agents::Value study = agents::get(hp, row), served = agents::get(defaults, row);
+    if (settings.source_of(name).rfind("study", 0) != 0 || study == served) return;
+    overridden.push_back(str(name, " ", agents::text_of(study), " of the study is overridden by ",
+                             agents::text_of(served), " of --serving ", run.serving));
+    agents::set(hp, row, served);
+    settings.sources[name] = str("--serving ", run.serving);
+  };
+  fix("norm_action");
+  fix("max_position_fraction");
+  return overridden;
+}
+
+void check(const Settings& settings) {
+  agents::check(settings.hyperparameters);
+  const RunSettings& run = settings.run;
+  if (!settings.hyperparameters.use_ft_encoder) {
+    for (const agents::Row& row : agents::table()) {
+      const std::string& source = settings.source_of(row.name);
+      if (row.ft_only && source != "default" && source.rfind("study", 0) != 0) {
+        throw Error(Fault::usage,
+                    str("--", dashed(row.name), " (", source,
+                        ") is read by the FT-Transformer only, and the network is an MLP"),
+                    "add --use-ft-encoder true, or leave it out");
+      }
+    }
+  }
+  if (run.precision != "fp32" && run.precision != "bf16") bad_value("precision", run.precision, "fp32 or bf16");
+  if (!run.time_budget.empty() && !parse_duration(run.time_budget)) {
+    bad_value("time_budget", run.time_budget, "a duration such as 90s, 3m, 8h");
+  }
+  if (!run.holdout_from.empty() && !parse_utc(run.holdout_from)) {
+    bad_value("holdout_from", run.holdout_from, "a date such as 2023-03-01");
+  }
+  if (!run.memory_budget.empty()) parse_bytes(run.memory_budget);
+  if (run.fee_fraction >= 1) bad_value("fee_fraction", str(run.fee_fraction), "less than 1");
+  if (run.initial_capital <= 0) bad_value("initial_capital", str(run.initial_capital), "more than 0");
+}
+
+env::Layout layout_of(const Settings& settings) {
+  env::Layout layout;
+  layout.assets = split(settings.run.assets, ',');
+  layout.features = env::feature_set(settings.run.features);
+  layout.lookback = static_cast<int>(settings.hyperparameters.lookback);
+  layout.scales = {static_cast<int>(settings.hyperparameters.norm_cash_exp),
+                   static_cast<int>(settings.hyperparameters.norm_stocks_exp),
+                   static_cast<int>(settings.hyperparameters.norm_tech_exp)};
+  return layout;
+}
+
+env::Rules rules_of(const Settings& settings) {
+  const agents::Hyperparameters& hp = settings.hyperparameters;
+  const std::vector<std::string> assets = split(settings.run.assets, ',');
+  if (assets.size() > env::kMaxAssets) {
+    throw Error(Fault::usage, str("--assets names ", assets.size(), " assets, expected at most ", env::kMaxAssets));
+  }
+  env::Rules rules;
+  rules.assets = static_cast<int>(assets.size());
+  rules.lookback = static_cast<int>(hp.lookback);
+  rules.initial_capital = settings.run.initial_capital;
+  rules.fee_fraction = settings.run.fee_fraction;
+  rules.norm_action = hp.norm_action;
+  rules.max_position_fraction = hp.max_position_fraction;
+  rules.min_cash_reserve = hp.min_cash_reserve;
+  rules.trailing_stop_pct = hp.trailing_stop_pct;
+  rules.time_decay_floor = hp.time_decay_floor;
+  rules.norm_reward = std::ldexp(1.0, static_cast<int>(hp.norm_reward_exp));
+  rules.concentration_penalty = hp.concentration_penalty;
+  rules.max_drawdown_penalty = hp.max_drawdown_penalty;
+  rules.volatility_penalty = hp.volatility_penalty;
+  rules.gamma = hp.gamma;
+  for (std::size_t i = 0; i < assets.size(); ++i) rules.min_qty[i] = env::minimum_quantity(assets[i]);
+  return rules;
+}
+
+agents::Architecture architecture_of(const Settings& settings) {
+  const agents::Hyperparameters& hp = settings.hyperparameters;
+  const env::Layout layout = layout_of(settings);
+  agents::Architecture architecture;
+  architecture.network = hp.use_ft_encoder ? agents::Network::ft_transformer : agents::Network::mlp;
+  architecture.observation = layout.size();
+  architecture.width = hp.net_dimension;
+  architecture.actions = layout.assets_count();
+  if (hp.use_ft_encoder) {
+    architecture.encoder.features = layout.size();
+    architecture.encoder.d_token = hp.ft_d_token;
+    architecture.encoder.blocks = hp.ft_n_blocks;
+    architecture.encoder.heads = hp.ft_n_heads;
+    architecture.encoder.output = hp.net_dimension;
+  }
+  return architecture;
+}
+
+std::int64_t portfolios_of(const Settings& settings) {
+  if (settings.run.portfolios > 0) return settings.run.portfolios;
+  const agents::Hyperparameters& hp = settings.hyperparameters;
+  const std::int64_t wanted = (hp.batch_size * hp.minibatches + hp.base_target_step - 1) / hp.base_target_step;
+  return (wanted + kPortfolioMultiple - 1) / kPortfolioMultiple * kPortfolioMultiple;
+}
+
+std::int64_t steps_of(const Settings& settings) {
+  if (settings.run.steps > 0) return settings.run.steps;
+  const std::int64_t iteration = portfolios_of(settings) * settings.hyperparameters.base_target_step;
+  return std::max(settings.hyperparameters.base_break_step, kUsefulIterations * iteration);
+}
+
+std::int64_t parse_bytes(const std::string& text) {
+  static const std::pair<const char*, std::int64_t> kUnits[] = {
+      {"GiB", 1LL << 30}, {"MiB", 1LL << 20}, {"KiB", 1LL << 10}, {"GB", 1000000000}, {"MB", 1000000}, {"", 1}};
+  for (const auto& [unit, factor] : kUnits) {
+    const std::string suffix = unit;
+    if (text.size() <= suffix.size() || text.compare(text.size() - suffix.size(), suffix.size(), suffix) != 0) continue;
+    const auto number = parse_number<double>(text.substr(0, text.size() - suffix.size()));
+    if (number && *number > 0 && std::isfinite(*number))
+      return static_cast<std::int64_t>(*number * static_cast<double>(factor));
+  }
+  throw Error(Fault::usage, str("'", text, "' is no size"), "write 4GiB, 512MiB or a number of bytes");
+}
+
+}  // namespace ristretto::train

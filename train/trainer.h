@@ -1,0 +1,88 @@
+// The training loop: collect, advantages, update; every few iterations validate and save. One owner, one thread.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agents/normalizer.h"
+#include "agents/policy.h"
+#include "agents/ppo.h"
+#include "env/environment.h"
+#include "train/profile.h"
+#include "train/settings.h"
+
+namespace ristretto::train {
+
+// What a run will do and what it will take, before it begins.
+struct Plan {
+  std::int64_t portfolios = 0, horizon = 0;
+  std::int64_t samples = 0;          // environment steps of one iteration
+  std::int64_t optimizer_steps = 0;  // of one iteration, without early stops
+  std::int64_t micro_batch = 0;
+  std::int64_t steps = 0;        // environment steps wanted
+  std::int64_t iterations = 0;   // to reach them
+  double budget_seconds = 0;     // 0: none
+  double flops = 0;              // of one iteration, multiply and add counted as two
+  double matmul_rate = 0;        // measured, flops a second
+  double predicted_seconds = 0;  // of one iteration, from the two
+  // Iterations that the budget holds after `used_seconds`, by the prediction; all of them where there is no budget.
+  std::int64_t affordable_iterations(double used_seconds) const;
+};
+Plan make_plan(const Settings& settings, c10::Device device);
+
+// How good the policy is on bars that it is not trained on; larger is better. Called at each validation.
+struct Validation {
+  double score = 0;
+  std::string text;  // for the log: "Sharpe 0.31, 124 orders"
+};
+using Validate = std::function<Validation(const agents::Policy&, const agents::Normalizer&)>;
+
+// A policy as it was at one iteration, with the statistics it reads its observations by.
+struct Snapshot {
+  agents::Policy policy;
+  agents::Normalizer normalizer;
+  double score = 0;  // of the validation; 0 where nothing validates
+  std::int64_t iteration = 0;
+};
+
+struct Outcome {
+  explicit Outcome(Snapshot kept) : best(std::move(kept)) {}
+
+  Snapshot best;  // by validation; the last where nothing validates
+  std::int64_t iterations = 0;
+  std::int64_t environment_steps = 0;
+  std::int64_t optimizer_steps = 0;
+  double seconds = 0;        // of training, all resumes together
+  double weight_change = 0;  // |w - w0| / |w0| over the actor's weights
+  std::string ended;         // "steps", "time budget", "SIGINT", "SIGTERM"
+  int signal = 0;
+  std::vector<double> reward_term_shares;  // of the mean |reward| in the first rollout, env::kRewardTerms
+};
+
+class Trainer {
+ public:
+  // train: the training bars, on any device, float64 prices. directory: the run directory (created); empty: nothing is
+  // written. Throws Error(usage) where the agent could not trade at all.
+  Trainer(const Settings& settings, const env::Market& train, std::filesystem::path directory, Validate validate,
+          Profile& profile);
+  ~Trainer();
+
+  // Goes on from directory/checkpoint. Throws Error(incompatible) where the settings that may not change did.
+  void resume();
+  // Until the steps are done, the time is up (seconds_left of wall time, 0: no limit) or a signal came; saves before it
+  // returns. Throws Error(failed) when loss or weights are not finite, the last good checkpoint kept.
+  Outcome run(double seconds_left);
+
+  const Plan& plan() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace ristretto::train
