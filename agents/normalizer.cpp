@@ -121,27 +121,27 @@ ft_transformer::Weights Normalizer::folded(const ft_transformer::Weights& weight
                                            const env::Layout& layout) const {
   const at::NoGradGuard no_grad;
   if (!lookback_) throw Error(Fault::usage, "an environment without a market has no observation layout to fold into");
-  // What matrix() does to a raw value, as multiples: normalised = raw * factor - shift.
-  const at::Tensor account_scale = account_scale_.to(at::kCPU, at::kDouble);
-  const at::Tensor account_shift = account_shift_.to(at::kCPU, at::kDouble) * account_scale;
-  std::vector<at::Tensor> factors{account_scale}, shifts{account_shift};
+  std::vector<at::Tensor> means{account_shift_.to(at::kCPU, at::kDouble)};
+  std::vector<at::Tensor> factors{account_scale_.to(at::kCPU, at::kDouble)};
   for (std::int64_t lag = 0; lag < lookback_; ++lag) {
+    means.push_back(market_mean_);
     factors.push_back(1.0 / market_std_);
-    shifts.push_back(market_mean_ / market_std_);
   }
-  const at::Tensor served = at::tensor(layout.column_scales(), at::kDouble);
-  const at::Tensor factor = at::cat(factors), shift = at::cat(shifts);
-  if (served.numel() != factor.numel()) {
-    throw Error(Fault::usage, str("the layout has ", served.numel(), " columns, the normalizer ", factor.numel()));
+  const at::Tensor scale = at::tensor(layout.column_scales(), at::kDouble);
+  const at::Tensor mean = at::cat(means), factor = at::cat(factors);
+  if (scale.numel() != mean.numel()) {
+    throw Error(Fault::usage, str("the layout has ", scale.numel(), " columns, the normalizer ", mean.numel()));
   }
 
   ft_transformer::Weights out = weights.to(at::kCPU, at::kDouble);
   const bool tokens = architecture.network == Network::ft_transformer;
   at::Tensor& weight = out.at(tokens ? "encoder.tokenizer.weight" : "net.0.weight");
   at::Tensor& bias = out.at(tokens ? "encoder.tokenizer.bias" : "net.0.bias");
-  // A tokenizer's row is an input, a linear layer's column.
-  bias = tokens ? bias - weight * shift.unsqueeze(1) : bias - weight.mv(shift);
-  weight = tokens ? weight * (factor / served).unsqueeze(1) : weight * (factor / served);
+  // A tokenizer's row is an input, a linear layer's column. The bias is that of the rounded weight: the two cancel at
+  // an input's mean, and the larger the mean the more of the result is what rounding leaves.
+  const at::Tensor columns = tokens ? (factor / scale).unsqueeze(1) : factor / scale;
+  weight = (weight * columns).to(at::kFloat).to(at::kDouble);
+  bias = bias - (tokens ? weight * (mean * scale).unsqueeze(1) : weight.mv(mean * scale));
   return out.to(at::kCPU, at::kFloat);
 }
 
@@ -200,7 +200,7 @@ at::Tensor RewardNormalizer::normalize(const at::Tensor& rewards, const at::Tens
     variances.push_back(moments_.variance);
   }
   const at::Tensor std = (at::cat(variances).unsqueeze(1) + 1e-8).sqrt();  // [horizon, 1]
-  return at::clamp(reward / std, -clip_, clip_).to(at::kFloat);
+  return at::clamp(reward / std, -clip_, clip_).to(rewards.scalar_type());
 }
 
 NamedTensors RewardNormalizer::state() const {

@@ -63,8 +63,8 @@ class RewardNormalizer {
   static constexpr double kPriorCount = 1e-4;  // weight of the start's mean 0 and variance 1 (golden norm.npz)
 
   RewardNormalizer(std::int64_t worlds, double gamma, double clip = 10);
-  // rewards, ended [horizon, N] (ended: terminated or truncated) -> normalised rewards [horizon, N] float32. Updates
-  // first, step by step, as the golden file does.
+  // rewards [horizon, N] floating, ended [horizon, N] bool (terminated or truncated) -> normalised rewards of the same
+  // type. Updates first, step by step, as the golden file does.
   at::Tensor normalize(const at::Tensor& rewards, const at::Tensor& ended);
   NamedTensors state() const;
   void restore(const NamedTensors& state);

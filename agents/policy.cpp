@@ -26,8 +26,8 @@ namespace {
 using ft_transformer::EncoderShape;
 using ft_transformer::Weights;
 
-const std::string kEncoder = "encoder.";
-const std::string kLogStd = "a_std_log";
+constexpr const char* kEncoder = "encoder.";
+constexpr const char* kLogStd = "a_std_log";
 
 EncoderShape encoder_of(const Architecture& architecture) {
   EncoderShape shape = architecture.encoder;

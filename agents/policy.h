@@ -82,10 +82,9 @@ at::Tensor deterministic(const Architecture& architecture, const at::Tensor& mea
 
 struct Evaluation {
   at::Tensor log_probability;  // [B] of the stored u under the current policy, without the tanh
-  // [B]. gaussian and categorical: exact. tanh_gaussian: H(u) + tanh_log_jacobian(mean + std * eps), where eps = (u -
-  // mean) / std is a constant: unbiased for noise of the current policy, and so is its gradient (reparameterised; -log
-  // pi(u) itself has an expected gradient of 0 in the mean's and -1 in the log std's Gaussian part whatever the
-  // action).
+  // [B]. gaussian and categorical: exact. tanh_gaussian: H(u) + tanh_log_jacobian(mean + std * eps) with eps = (u -
+  // mean) / std held constant. Unbiased for u of this policy, and so is its gradient (reparameterised); that of -log pi
+  // of the stored action is 0 on average and would teach nothing.
   at::Tensor entropy;
 };
 Evaluation evaluate(const Architecture& architecture, const at::Tensor& mean, const at::Tensor& log_std,

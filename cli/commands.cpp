@@ -17,6 +17,7 @@ const std::vector<Command>& commands() {
       {"config", "every setting in force and where it came from", config},
       {"doctor", "what is wrong with this machine and its deployments", doctor},
       {"signature", "one number over the environment's behaviour", signature},
+      {"completion", "a script that completes commands and options in bash", completion},
   };
   return all;
 }

@@ -21,6 +21,7 @@ int list(const Arguments& arguments);
 int config(const Arguments& arguments);
 int doctor(const Arguments& arguments);
 int signature(const Arguments& arguments);
+int completion(const Arguments& arguments);
 
 struct Command {
   const char* name;

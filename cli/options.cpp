@@ -22,7 +22,18 @@ std::string dashed(std::string name) {
 
 constexpr unsigned kLineWidth = 120;
 
+// Where declared_by listens, since a command's options exist only inside it.
+thread_local Declared* listener = nullptr;
+
 }  // namespace
+
+Declared declared_by(int (*command)(const std::vector<std::string>&)) {
+  Declared declared;
+  listener = &declared;
+  command({});
+  listener = nullptr;
+  return declared;
+}
 
 struct Options::Parts {
   std::string usage, summary;
@@ -100,6 +111,14 @@ void Options::settings(const std::vector<std::string>& names) {
 }
 
 bool Options::parse(const std::vector<std::string>& arguments) {
+  if (listener != nullptr) {
+    for (const std::string& name : parts_->names) listener->options.push_back("--" + name);
+    if (parts_->positions.max_total_count() > 0) {
+      const std::string& first = parts_->positions.name_for_position(0);
+      if (first.find('|') != std::string::npos) listener->choices = split(first, '|');
+    }
+    return false;
+  }
   po::options_description all;
   all.add(parts_->shown).add(parts_->setting_options).add(parts_->hidden);
   const std::string command = parts_->usage.substr(0, parts_->usage.find(' '));

@@ -10,11 +10,18 @@
 
 namespace ristretto::cli {
 
+// What a command declares, for shell completion.
+struct Declared {
+  std::vector<std::string> options;  // "--storage" and so on, without aliases
+  std::vector<std::string> choices;  // of the first argument, where its name lists them: "check|features"
+};
+// Runs a command up to its Options::parse, which fills this in and returns false; nothing is printed.
+Declared declared_by(int (*command)(const std::vector<std::string>&));
+
 class Options {
  public:
   // usage: what stands behind "ristretto ", such as "retrain NAME". Every command has --help, --config, --json,
-  // --log-level,
-  // --log-format, -v and -q.
+  // --log-level, --log-format, -v and -q.
   Options(std::string usage, std::string summary);
   ~Options();
   Options(const Options&) = delete;
@@ -28,7 +35,8 @@ class Options {
   void settings();
   void settings(const std::vector<std::string>& names);
 
-  // False when --help was asked for and printed. Throws Error(usage) with the nearest name.
+  // False when --help was asked for and printed: there is nothing to do then. Throws Error(usage) with the nearest
+  // name.
   bool parse(const std::vector<std::string>& arguments);
 
   bool has(const std::string& name) const;

@@ -5,8 +5,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
-#include <string>
 #include <vector>
 
 #include "env/environment.h"
@@ -16,45 +14,39 @@ namespace ristretto::evaluation {
 // Observation of B worlds -> actions [B, n] in [-1, 1], on the market's device. Called without gradients, once a bar.
 using Actor = std::function<at::Tensor(const env::Observation&)>;
 
-// One window a segment, concatenated in order of time; no return spans a gap. Each window starts with the initial capital
-// in cash. T counts the bars decided in all windows.
+// One window a segment, concatenated in order of time; no return spans a gap. Each window starts with the initial
+// capital in cash. T counts the bars decided in all windows.
 struct Backtest {
   std::int64_t bar_seconds = 3600;
   double initial_capital = 0;
-  std::vector<env::Segment> windows;      // [W] rows of the market
-  std::vector<std::int64_t> first_bar;    // [W] where a window's bars begin in the vectors of length T
-  std::vector<std::int64_t> start_time;   // [W] the bar of its first observation, when the account is all cash
-  std::int64_t skipped_segments = 0;      // too short for one step
-  std::vector<std::int64_t> time;         // [T] the bar at whose close the order was executed and the account valued
-  std::vector<double> value;              // [T] V there, windows chained: each one starts with what the last one left
-  std::vector<double> simple_returns;     // [T]
-  std::vector<double> log_returns;        // [T]
-  double fees_paid = 0;                   // over all windows, in money of accounts that are not chained
-  double turnover = 0;                    // traded value over the mean value of the account
+  std::vector<env::Segment> windows;     // [W] rows of the market
+  std::vector<std::int64_t> first_bar;   // [W] where a window's bars begin in the vectors of length T
+  std::vector<std::int64_t> start_time;  // [W] the bar of its first observation, when the account is all cash
+  std::int64_t skipped_segments = 0;     // too short for one step
+  std::vector<std::int64_t> time;        // [T] the bar at whose close the order was executed and the account valued
+  std::vector<double> value;             // [T] V there, windows chained: each one starts with what the last one left
+  std::vector<double> simple_returns;    // [T]
+  std::vector<double> log_returns;       // [T]
+  double fees_paid = 0;                  // over all windows, in money of accounts that are not chained
+  double traded_value = 0;               // sum of |quantity * price|, in the same money
+  double turnover = 0;                   // traded value over the mean value of the account
   std::int64_t orders = 0;
-  double mean_position = 0;               // share of V that is invested, mean over the bars
-  at::Tensor shares;                      // [T, n] float64, CPU: holding * price / V at the end of each bar
-  at::Tensor actions;                     // [T, n] float32, CPU; only if kept
-  at::Tensor holdings;                    // [T, n] float64, CPU: units; only if kept
+  double mean_position = 0;  // share of V that is invested, mean over the bars
+  at::Tensor shares;         // [T, n] float64, CPU: holding * price / V at the end of each bar
+  at::Tensor actions;        // [T, n] float32, CPU; only if kept
+  at::Tensor holdings;       // [T, n] float64, CPU: units; only if kept
 };
 
 // Steps all windows together, in float64 whatever the market's prices are. Throws Error(usage) where no segment is long
-// enough for a step, Error(failed) for an action that is not finite, Error(incompatible) where an account is worth nothing.
+// enough for a step, Error(failed) for an action that is not finite, Error(incompatible) where an account is worth
+// nothing.
 Backtest backtest(const env::Market& market, const env::Layout& layout, const env::Rules& rules, const Actor& actor,
                   bool keep_actions = false);
 
-// `weights` of the initial capital put into each asset at a window's first price, with fee, and held: equal ones are the
-// environment's E. Its first return holds the fee and the prices' way through the first lookback. Same windows as backtest().
+// `weights` of the initial capital put into each asset at a window's first price, with fee, and held: equal ones are
+// the environment's E. Its first return holds the fee and the prices' way through the first lookback. Same windows as
+// backtest().
 Backtest hold(const env::Market& market, const env::Layout& layout, const env::Rules& rules,
               const std::vector<double>& weights);
-
-// The agent on a market: the observation's rows are that market's.
-using ActorOn = std::function<Actor(const env::Market&)>;
-
-// Runs the agent on the market, and again on copies in which all prices and features after a bar are altered: a description
-// of the first action up to that bar that changes, or nothing (algorithms.md 3.0). Looks at `bars` bars of the longest segment.
-std::optional<std::string> look_ahead_violation(const env::Market& market, const env::Layout& layout,
-                                                const env::Rules& rules, const ActorOn& actor_on,
-                                                std::int64_t bars = 64, std::uint64_t seed = 0);
 
 }  // namespace ristretto::evaluation

@@ -39,8 +39,8 @@ Split part(const std::string& name, const env::Market& market, std::int64_t begi
   const std::int64_t smallest = env::smallest_window(lookback);
   if (longest < smallest) {
     throw Error(Fault::usage,
-                str("the ", name, " part has ", bars, " bars, at most ", longest, " of them without a gap, expected at least ",
-                    smallest, " for one step with lookback ", lookback),
+                str("the ", name, " part has ", bars, " bars, at most ", longest,
+                    " of them without a gap, expected at least ", smallest, " for one step with lookback ", lookback),
                 "give more bars, or other fractions or another date for the hold-out");
   }
   const std::int64_t first = market.time[chosen.front().begin], last = market.time[chosen.back().end - 1];
@@ -64,8 +64,9 @@ Splits split_by_time(const env::Market& market, int lookback, const SplitSetting
       validation_end += std::lower_bound(begin, end, *settings.holdout_from) - begin;
     }
     if (validation_end == 0 || validation_end == bars) {
-      throw Error(Fault::usage, str("the hold-out begins at ", iso_utc(*settings.holdout_from), ", which leaves ",
-                                    validation_end, " of ", bars, " bars before it"),
+      throw Error(Fault::usage,
+                  str("the hold-out begins at ", iso_utc(*settings.holdout_from), ", which leaves ", validation_end,
+                      " of ", bars, " bars before it"),
                   "give a date inside the bars");
     }
     train_end = std::llround(static_cast<double>(validation_end) * train / (train + validation));
@@ -85,8 +86,8 @@ std::vector<CpcvSplit> combinatorial_purged_splits(std::int64_t bars, int folds,
                                                    std::int64_t embargo) {
   if (!(1 <= test_folds && test_folds < folds && folds <= bars && purge >= 0 && embargo >= 0)) {
     throw Error(Fault::usage,
-                str(bars, " bars in ", folds, " groups with ", test_folds, " test groups, purge ", purge, " and embargo ",
-                    embargo, ", expected 1 <= test groups < groups <= bars and no negative number"));
+                str(bars, " bars in ", folds, " groups with ", test_folds, " test groups, purge ", purge,
+                    " and embargo ", embargo, ", expected 1 <= test groups < groups <= bars and no negative number"));
   }
   // The last group takes what the division leaves.
   const auto group_begin = [&](int group) { return group == folds ? bars : group * (bars / folds); };

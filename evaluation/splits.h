@@ -14,15 +14,15 @@ namespace ristretto::evaluation {
 struct SplitSettings {
   double train_fraction = 0.70;
   double validation_fraction = 0.15;
-  // Seconds since 1970, UTC: the hold-out is the bars from here on, and the two fractions share the bars before in their
-  // proportion.
+  // Seconds since 1970, UTC: the hold-out is the bars from here on, and the two fractions share the bars before in
+  // their proportion.
   std::optional<std::int64_t> holdout_from;
 };
 
 struct Split {
-  std::string name;              // "train", "validation", "holdout"
-  env::Market market;            // the same tables, with this part's segments only
-  std::int64_t first_time = 0;   // of its first and last bar, seconds since 1970, UTC
+  std::string name;             // "train", "validation", "holdout"
+  env::Market market;           // the same tables, with this part's segments only
+  std::int64_t first_time = 0;  // of its first and last bar, seconds since 1970, UTC
   std::int64_t last_time = 0;
 };
 
@@ -31,9 +31,9 @@ struct Splits {
   std::int64_t purged_bars = 0;  // in no part: the rows after the two boundaries
 };
 
-// Splits once, by time over all segments. A boundary ends a segment, and lookback - 1 + the features' warm-up rows after it
-// are purged; where it falls on a gap nothing reaches across and nothing is purged. Throws Error(usage) for impossible
-// settings and for a part in which not one step can be made.
+// Splits once, by time over all segments. A boundary ends a segment, and lookback - 1 + the features' warm-up rows
+// after it are purged; where it falls on a gap nothing reaches across and nothing is purged. Throws Error(usage) for
+// impossible settings and for a part in which not one step can be made.
 Splits split_by_time(const env::Market& market, int lookback, const SplitSettings& settings);
 
 // One split. Bars are numbers 0..n-1, ascending.
@@ -43,14 +43,15 @@ struct CpcvSplit {
   std::vector<std::int64_t> paths;               // the backtest path that each test group belongs to
 };
 
-// The C(folds, test_folds) splits in lexicographic order of their test groups; they make C(folds-1, test_folds-1) paths. A
-// training bar is dropped within `purge` bars before a test group and within purge + embargo bars after one. Throws
-// Error(usage) unless 1 <= test_folds < folds <= bars.
+// The C(folds, test_folds) splits in lexicographic order of their test groups; they make C(folds-1, test_folds-1)
+// paths. A training bar is dropped within `purge` bars before a test group and within purge + embargo bars after one.
+// Throws Error(usage) unless 1 <= test_folds < folds <= bars.
 std::vector<CpcvSplit> combinatorial_purged_splits(std::int64_t bars, int folds, int test_folds, std::int64_t purge,
                                                    std::int64_t embargo);
 
-// The market with only these bars, which are numbered over its segments in order (0..bars_in_segments()-1) and ascending.
-// What is not adjacent, in number or in time, becomes segments of its own: no episode joins across a removed block.
+// The market with only these bars, which are numbered over its segments in order (0..bars_in_segments()-1) and
+// ascending. What is not adjacent, in number or in time, becomes segments of its own: no episode joins across a removed
+// block.
 env::Market with_bars(const env::Market& market, const std::vector<std::int64_t>& bars);
 
 }  // namespace ristretto::evaluation

@@ -38,6 +38,9 @@ struct CloseFile {
 }  // namespace
 
 Archive::Archive(std::string_view bytes, std::string origin) : origin_(std::move(origin)) {
+  if (bytes.empty()) {  // libzip takes no bytes for an archive without members
+    throw Error(Fault::incompatible, str(origin_, ": not a complete zip archive: the file is empty"));
+  }
   zip_error_t error;
   zip_error_init(&error);
   zip_source_t* source = zip_source_buffer_create(bytes.data(), bytes.size(), 0, &error);

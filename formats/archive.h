@@ -12,8 +12,8 @@ namespace ristretto::formats {
 
 struct ArchiveMember {
   std::string name;
-  std::uint64_t size = 0;             // uncompressed
-  bool stored = true;                 // not compressed
+  std::uint64_t size = 0;  // uncompressed
+  bool stored = true;      // not compressed
 };
 
 // Read-only view of a zip archive held in memory. Not thread-safe.

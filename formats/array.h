@@ -17,11 +17,11 @@ const char* name_of(DType dtype);
 
 struct Array {
   DType dtype = DType::float32;
-  std::vector<std::int64_t> shape;   // empty: a scalar
-  std::vector<std::byte> bytes;      // product(shape) elements
-  std::int64_t text_width = 0;       // text only: UTF-32 code points an element, zero-padded (NumPy's <U)
+  std::vector<std::int64_t> shape;  // empty: a scalar
+  std::vector<std::byte> bytes;     // product(shape) elements
+  std::int64_t text_width = 0;      // text only: UTF-32 code points an element, zero-padded (NumPy's <U)
 
-  std::int64_t count() const;        // product(shape)
+  std::int64_t count() const;  // product(shape)
   // The elements as doubles, whatever the number type. Throws Error(incompatible) for text.
   std::vector<double> as_doubles() const;
   // The elements as UTF-8 text. Throws Error(incompatible) for numbers.

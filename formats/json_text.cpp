@@ -296,8 +296,6 @@ void write_string(std::string& out, const std::string& text) {
       out += "\"\\bfnrt"[escaped];
     } else if (*point >= 0x20 && *point < 0x7F) {
       out += static_cast<char>(*point);
-    } else if (*point == 0x7F) {
-      out += '\x7F';  // json.dumps counts DEL as printable
     } else if (*point < 0x10000) {
       write_escaped(out, *point);
     } else {

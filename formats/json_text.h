@@ -1,5 +1,5 @@
-// JSON as Python's json.dumps writes it: NaN, Infinity and -Infinity, order of keys kept, ASCII, shortest floats. Strict JSON
-// elsewhere is nlohmann's; this is for Optuna's texts and safetensors' headers, which need what it refuses.
+// JSON as Python's json.dumps writes it: NaN, Infinity and -Infinity, order of keys kept, ASCII, shortest floats.
+// Strict JSON elsewhere is nlohmann's; this is for Optuna's texts and safetensors' headers, which need what it refuses.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,8 @@ struct Json {
   Kind kind = Kind::null;
   bool boolean = false;
   std::int64_t integer = 0;
-  double real = 0;         // also set for integer; integers beyond int64 are real
-  std::string text;        // UTF-8
+  double real = 0;   // also set for integer; integers beyond int64 are real
+  std::string text;  // UTF-8
   std::vector<Json> items;
   std::vector<std::pair<std::string, Json>> members;  // in order
 
@@ -31,8 +31,8 @@ struct JsonOptions {
 };
 Json read_json(std::string_view text, const std::string& origin, const JsonOptions& options = {});
 
-// What json.dumps(value) writes: separators ", " and ": " (compact: without the spaces), \uXXXX outside ASCII, floats by
-// repr (1e-05, 0.1, 1e+16, 5.0). Throws Error(usage) at text that is not UTF-8.
+// What json.dumps(value) writes: separators ", " and ": " (compact: without the spaces), \uXXXX outside ASCII, floats
+// by repr (1e-05, 0.1, 1e+16, 5.0). Throws Error(usage) at text that is not UTF-8.
 std::string write_json(const Json& value, bool compact = false);
 
 }  // namespace ristretto::formats

@@ -18,21 +18,31 @@ struct PickleValue {
   Kind kind = Kind::none;
   bool boolean = false;
   std::int64_t integer = 0;
-  double real = 0;
-  std::string text;                    // text, bytes; global: "module name"
-  std::vector<PicklePointer> items;    // tuple, list, set; object: [class, arguments...]; persistent: [id]
-  std::vector<std::pair<PicklePointer, PicklePointer>> entries;  // dict; object: its state's dictionary
-  PicklePointer state;                 // object: what BUILD was given, where it is no dictionary
+  double real = 0;                   // also integers beyond int64, whose little-endian bytes are in `text`
+  std::string text;                  // text (UTF-8), bytes; global: "module name"
+  std::vector<PicklePointer> items;  // tuple, list, set; object: [class, arguments...]; persistent: [id]
+  std::vector<std::pair<PicklePointer, PicklePointer>> entries;  // dict; object: its items and its state's dictionary
+  PicklePointer
+      state;  // what BUILD was given where it is no dictionary, or the object an OrderedDict; an object's appended list
 
   // The value of a dictionary's or object's text key; nullptr where there is none.
   PicklePointer find(std::string_view key) const;
 };
 
-// Any pickle of protocols 0 to 5 as a tree of inert values; classes and functions become `global`, their calls `object`.
+// Any pickle of protocols 0 to 5 as a tree of inert values; classes and functions become `global`, their calls
+// `object`, but for OrderedDict, set, frozenset and Python 2's way to write bytes, which become dict, set and bytes.
 // Throws Error(incompatible) at what is malformed or beyond the limits. `used`: bytes consumed, for files of several.
-PicklePointer read_pickle(std::string_view bytes, const std::string& origin, std::size_t* used = nullptr);
+// `callables`: where given, a call of any other function is refused by its name (making an object of a class is no
+// call).
+PicklePointer read_pickle(std::string_view bytes, const std::string& origin, std::size_t* used = nullptr,
+                          const std::vector<std::string>* callables = nullptr);
 
-// A protocol-2 pickle of types.SimpleNamespace(**entries) where `value` is an `object`, of plain data otherwise.
+// A protocol-2 pickle of types.SimpleNamespace(**entries) where `value` is an `object`, of plain data otherwise (none,
+// boolean, integer, real, text, tuple, list, dict). Throws Error(usage) at other kinds.
 std::string write_pickle(const PickleValue& value);
+
+// `number`, `params`, `user_attrs` or `value` of a stored trial; nullptr where there is none. An Optuna FrozenTrial
+// keeps them under names with an underscore, its value as the first of `_values`.
+PicklePointer trial_attribute(const PickleValue& trial, const std::string& name);
 
 }  // namespace ristretto::formats

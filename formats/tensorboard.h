@@ -7,8 +7,8 @@
 
 namespace ristretto::formats {
 
-// Appends to `events.out.tfevents.<seconds>.<host>.<pid>` in `directory`. One writer a thread at a time. Whole records are
-// written at each flush, so a reader never sees half of one for long.
+// Appends to `events.out.tfevents.<seconds>.<host>.<pid>` in `directory`. One writer a thread at a time. Whole records
+// are written at each flush, so a reader never sees half of one for long.
 class EventWriter {
  public:
   explicit EventWriter(const std::filesystem::path& directory);

@@ -15,8 +15,8 @@ namespace ristretto::formats {
 NamedArrays read_torch_file(const std::filesystem::path& path);
 NamedArrays read_torch_bytes(std::string_view bytes, const std::string& origin);
 
-// What torch.save(OrderedDict) writes: zip, STORED, 64-byte aligned, protocol 2, `prefix` as the top folder. Equal bytes
-// for equal input. torch.load(weights_only=True) opens it, also with mmap=True.
+// What torch.save(OrderedDict) writes: zip, STORED, 64-byte aligned, protocol 2, `prefix` as the top folder. Equal
+// bytes for equal input. torch.load(weights_only=True) opens it, also with mmap=True.
 std::string write_torch_bytes(const NamedArrays& arrays, const std::string& prefix);
 
 }  // namespace ristretto::formats

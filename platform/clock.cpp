@@ -130,7 +130,7 @@ std::optional<double> parse_duration(const std::string& text) {
 std::string duration_text(double seconds) {
   if (!(seconds >= 0) || std::isinf(seconds)) return "?";
   if (seconds < 10) return fixed(seconds, 1) + "s";
-  const auto whole = static_cast<std::int64_t>(seconds + 0.5);
+  const std::int64_t whole = std::llround(seconds);
   if (whole < 60) return str(whole, "s");
   if (whole < 3600) return str(whole / 60, "m ", whole % 60, "s");
   if (whole < 86400) return str(whole / 3600, "h ", whole % 3600 / 60, "m");

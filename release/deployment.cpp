@@ -1,5 +1,6 @@
 #include "release/deployment.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/isfinite.h>
@@ -48,9 +49,9 @@ std::string read_listed(const fs::path& path, const std::optional<Json>& manifes
   if (files == manifest->end() || !files->contains(name)) incompatible(str(path.string(), " is not in the manifest"));
   const std::string listed = text_field(files->at(name), "sha256"), found = sha256(bytes);
   if (found != listed) {
-    incompatible(str(path.string(), " has sha256 ", found.substr(0, 12), "..., the manifest says ",
-                     listed.substr(0, 12), "..."),
-                 "something wrote into a version: serve another one (rollback)");
+    incompatible(
+        str(path.string(), " has sha256 ", found.substr(0, 12), "..., the manifest says ", listed.substr(0, 12), "..."),
+        "something wrote into a version: serve another one (rollback)");
   }
   return bytes;
 }
@@ -83,8 +84,9 @@ std::int64_t heads_of(const Surroundings& around, const fs::path& path) {
     const auto heads = around.trial->parameters.find("ft_n_heads");
     if (heads != around.trial->parameters.end() && heads->is_number_integer()) return heads->get<std::int64_t>();
   }
-  incompatible(str(path.string(), " holds an FT-Transformer, whose number of heads its weights do not show, and neither a"
-                                  " manifest nor best_trial beside it gives ft_n_heads"));
+  incompatible(str(path.string(),
+                   " holds an FT-Transformer, whose number of heads its weights do not show, and neither a"
+                   " manifest nor best_trial beside it gives ft_n_heads"));
 }
 
 Model model_of(const Weights& weights, const fs::path& path, const Surroundings& around) {
@@ -97,7 +99,8 @@ Model model_of(const Weights& weights, const fs::path& path, const Surroundings&
   if (!model.manifest) return model;
   const std::string origin = manifest_path(path.parent_path()).value_or(path).string();
   const Json found = section_of(model.architecture);
-  if (model.manifest->contains("architecture") && section_of(architecture_of(model.manifest->at("architecture"), origin)) != found) {
+  if (model.manifest->contains("architecture") &&
+      section_of(architecture_of(model.manifest->at("architecture"), origin)) != found) {
     incompatible(str(origin, " says the architecture is ", line_of(model.manifest->at("architecture")), ", ",
                      path.filename().string(), " holds ", line_of(found)));
   }
@@ -208,9 +211,9 @@ at::Tensor predict(const Model& model, const at::Tensor& states) {
   if (states.dim() != 2 || states.size(1) != size) {
     std::vector<std::string> shape;
     for (const std::int64_t length : states.sizes()) shape.push_back(str(length));
-    incompatible(str("states of shape [", join(shape, ", "), "] do not fit ", model.path.string(), ", expected [N, ", size,
-                     "]"),
-                 model.layout ? "" : "the layout a model was trained on goes with its weights: convert, or retrain");
+    incompatible(
+        str("states of shape [", join(shape, ", "), "] do not fit ", model.path.string(), ", expected [N, ", size, "]"),
+        model.layout ? "" : "the layout a model was trained on goes with its weights: convert, or retrain");
   }
   const at::NoGradGuard no_gradients;
   const at::Tensor input = states.to(at::kCPU, at::kFloat);
@@ -236,7 +239,8 @@ double run_probe(const Model& model) {
   const at::Tensor input = matrix_of(probe["input"], origin), expected = matrix_of(probe["output"], origin);
   double worst = 0;
   const auto compare = [&](const std::string& form, const at::Tensor& found) {
-    if (found.sizes() != expected.sizes()) incompatible(str(origin, ": ", form, " answers the probe with another shape"));
+    if (found.sizes() != expected.sizes())
+      incompatible(str(origin, ": ", form, " answers the probe with another shape"));
     const double deviation = (found - expected).abs().max().item<double>();
     if (!(deviation <= probe["tolerance"].get<double>())) {
       incompatible(str(origin, ": ", form, " misses the probe by ", deviation, ", expected at most ",
@@ -262,7 +266,7 @@ void verify(const fs::path& directory) {
   if (const auto weight = non_finite_weight(model.actor)) {
     incompatible(str(resolved.string(), "/actor.pth: ", *weight, " holds NaN or infinity"));
   }
-  if (!manifest->value("adopted", false)) run_probe(model);
+  if (manifest->contains("probe") || !manifest->contains("adopted")) run_probe(model);
 }
 
 }  // namespace ristretto::release

@@ -26,7 +26,7 @@ struct Content {
   ft_transformer::Weights actor, critic;
   env::Layout layout;
   env::Rules rules;
-  Json parameters = Json::object();       // best_trial's, external values
+  Json parameters = Json::object();  // best_trial's, external values
   long long trial_number = 0;
   std::string study_name;
   double trial_value = 0;
@@ -35,13 +35,13 @@ struct Content {
   at::Tensor probe_states;                  // [K >= kMinimumProbeRows, S] float32, finite
 };
 
-// Writes a complete directory, manifest.json last, everything fsynced: actor.pth, act_target.pth (a hard link), for an MLP
-// critic.pth and cri_target.pth, actor.safetensors, policy.pt, best_trial, metadata.json. best_trial's parameters that
-// describe network and observation (net_dimension, lookback, use_ft_encoder, ft_*, norm_*_exp) are those of the network
-// beside it. A file that is there already is replaced; training/ may have been put there before and is listed. The probe's
-// expected output is that of the file written. name, version, status and parent are null until it is published. Throws
-// Error(usage) where the parts do not fit each other, Error(incompatible) where weights are not finite or what was written
-// does not verify.
+// Writes a complete directory, manifest.json last, everything fsynced: actor.pth, act_target.pth (a hard link), for an
+// MLP critic.pth and cri_target.pth, actor.safetensors, policy.pt, best_trial, metadata.json. best_trial's parameters
+// that describe network and observation (net_dimension, lookback, use_ft_encoder, ft_*, norm_*_exp) are those of the
+// network beside it. A file that is there already is replaced; training/ may have been put there before and is listed.
+// The probe's expected output is that of the file written. name, version, status and parent are null until it is
+// published. Throws Error(usage) where the parts do not fit each other, Error(incompatible) where weights are not
+// finite or what was written does not verify.
 void stage(const Content& content, const std::filesystem::path& directory);
 
 // Bytes that stage() will write.
@@ -59,12 +59,14 @@ struct Model {
   std::optional<Trial> trial;
 };
 
-// A deployment directory (this project's, or the existing system's), a version directory, a single .pth or .safetensors.
-// Files that a manifest lists are hashed as they are read. Throws Error(incompatible) where its consumer would refuse it or
-// serve something else than actor.pth: no actor.pth, an act_target.pth that differs, a critic of another size.
+// A deployment directory (this project's, or the existing system's), a version directory, a single .pth or
+// .safetensors. Files that a manifest lists are hashed as they are read. Throws Error(incompatible) where its consumer
+// would refuse it or serve something else than actor.pth: no actor.pth, an act_target.pth that differs, a critic of
+// another size.
 Model load(const std::filesystem::path& path);
 
-// states [N, S] -> actions [N, A] float32 in [-1, 1]. Throws Error(incompatible) for another S and for what is not finite.
+// states [N, S] -> actions [N, A] float32 in [-1, 1]. Throws Error(incompatible) for another S and for what is not
+// finite.
 at::Tensor predict(const Model& model, const at::Tensor& states);
 
 // The first weight that holds NaN or infinity.

@@ -27,7 +27,7 @@ auto reading(const std::string& origin, const char* section, Read read) {
 
 struct RuleField {
   const char* name;
-  double env::Rules::* member;
+  double env::Rules::*member;
 };
 constexpr RuleField kRuleFields[] = {
     {"initial_capital", &env::Rules::initial_capital},
@@ -193,9 +193,9 @@ std::optional<Json> read_manifest(const std::filesystem::path& directory) {
   if (!manifest.is_object()) throw Error(Fault::incompatible, str(path->string(), " is not a JSON object"));
   const auto version = manifest.find("schema_version");
   if (version == manifest.end() || *version != kSchemaVersion) {
-    throw Error(Fault::incompatible, str(path->string(), " has schema_version ",
-                                         version == manifest.end() ? std::string("none") : line_of(*version),
-                                         ", expected ", kSchemaVersion),
+    throw Error(Fault::incompatible,
+                str(path->string(), " has schema_version ",
+                    version == manifest.end() ? std::string("none") : line_of(*version), ", expected ", kSchemaVersion),
                 "a newer version of this program may have written it");
   }
   return manifest;
@@ -225,8 +225,9 @@ void require_files(const std::filesystem::path& directory, const Json& manifest)
       }
       const std::string hash = entry.at("sha256"), found_hash = file->at("sha256");
       if (hash != found_hash) {
-        throw Error(Fault::incompatible, str(origin, ": ", name, " has sha256 ", found_hash.substr(0, 12),
-                                             "..., the manifest says ", hash.substr(0, 12), "..."),
+        throw Error(Fault::incompatible,
+                    str(origin, ": ", name, " has sha256 ", found_hash.substr(0, 12), "..., the manifest says ",
+                        hash.substr(0, 12), "..."),
                     "something wrote into a version: serve another one (rollback) and find what did");
       }
     }

@@ -48,8 +48,8 @@ std::string line_of(const Json& value);
 // A text field at the top, "" where it is null or absent.
 std::string text_field(const Json& manifest, const char* name);
 
-// Re-hashes every file that the manifest lists; files under training/ may have been removed, others may not, and none may
-// have been added. Throws Error(incompatible) naming the first difference.
+// Re-hashes every file that the manifest lists; files under training/ may have been removed, others may not, and none
+// may have been added. Throws Error(incompatible) naming the first difference.
 void require_files(const std::filesystem::path& directory, const Json& manifest);
 
 }  // namespace ristretto::release

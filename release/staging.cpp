@@ -40,9 +40,10 @@ void check(const Content& content) {
   require(content.rules.lookback == content.layout.lookback,
           str("the environment's lookback is ", content.rules.lookback, ", the layout's ", content.layout.lookback));
   const at::Tensor& probe = content.probe_states;
-  require(probe.defined() && probe.dim() == 2 && probe.size(0) >= kMinimumProbeRows &&
-              probe.size(1) == architecture.observation && at::isfinite(probe).all().item<bool>(),
-          str("the probe needs at least ", kMinimumProbeRows, " finite states of ", architecture.observation, " columns"));
+  require(
+      probe.defined() && probe.dim() == 2 && probe.size(0) >= kMinimumProbeRows &&
+          probe.size(1) == architecture.observation && at::isfinite(probe).all().item<bool>(),
+      str("the probe needs at least ", kMinimumProbeRows, " finite states of ", architecture.observation, " columns"));
   for (const char* name : kReserved) {
     require(!content.manifest_sections.contains(name), str("the manifest's '", name, "' is not a caller's to give"));
   }
@@ -50,8 +51,8 @@ void check(const Content& content) {
   content.critic.require_same_shapes(agents::critic_template(architecture), "critic.pth");
   for (const auto* weights : {&content.actor, &content.critic}) {
     if (const auto name = non_finite_weight(*weights)) {
-      throw Error(Fault::incompatible, str(weights == &content.actor ? "the actor's " : "the critic's ", *name,
-                                           " holds NaN or infinity"));
+      throw Error(Fault::incompatible,
+                  str(weights == &content.actor ? "the actor's " : "the critic's ", *name, " holds NaN or infinity"));
     }
   }
 }
@@ -116,13 +117,17 @@ void stage(const Content& content, const fs::path& directory) {
   const bool mlp = content.architecture.network == Network::mlp;
   fs::create_directories(directory);
   fs::remove(directory / kManifest);
+  for (const auto& entry : fs::directory_iterator(directory)) {  // of a run that was killed while it wrote here
+    if (entry.path().filename().string().starts_with(".tmp-")) fs::remove(entry.path());
+  }
 
   const Weights actor = content.actor.to(at::kCPU, at::kFloat);
   const auto arrays = ft_transformer::arrays_of(actor);
   write_twice(directory / "actor.pth", directory / "act_target.pth", formats::write_torch_bytes(arrays, "actor"));
   if (mlp) {
-    write_twice(directory / "critic.pth", directory / "cri_target.pth",
-                formats::write_torch_bytes(ft_transformer::arrays_of(content.critic.to(at::kCPU, at::kFloat)), "critic"));
+    write_twice(
+        directory / "critic.pth", directory / "cri_target.pth",
+        formats::write_torch_bytes(ft_transformer::arrays_of(content.critic.to(at::kCPU, at::kFloat)), "critic"));
   } else {
     fs::remove(directory / "critic.pth");
     fs::remove(directory / "cri_target.pth");
@@ -167,7 +172,7 @@ void stage(const Content& content, const fs::path& directory) {
 }
 
 std::int64_t staged_bytes(const agents::Architecture& architecture) {
-  constexpr std::int64_t kFloatBytes = 4, kForms = 3;              // actor.pth, actor.safetensors, policy.pt
+  constexpr std::int64_t kFloatBytes = 4, kForms = 3;                 // actor.pth, actor.safetensors, policy.pt
   constexpr std::int64_t kSmallBytes = 1 << 20, kColumnBytes = 1024;  // headers, trial; names and probe in the manifest
   std::int64_t numbers = kForms * agents::actor_template(architecture).parameters();
   if (architecture.network == Network::mlp) numbers += agents::critic_template(architecture).parameters();

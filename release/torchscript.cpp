@@ -86,8 +86,8 @@ at::Tensor run_torchscript(const std::filesystem::path& path, const at::Tensor& 
     torch::jit::Module module = torch::jit::load(bytes, at::Device(at::kCPU));
     return module.forward({states}).toTensor();
   } catch (const std::exception& error) {
-    throw Error(Fault::incompatible, str(path.string(), ": does not run as TorchScript: ",
-                                         split(error.what(), '\n').front()));
+    throw Error(Fault::incompatible,
+                str(path.string(), ": does not run as TorchScript: ", split(error.what(), '\n').front()));
   }
 }
 

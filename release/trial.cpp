@@ -127,7 +127,9 @@ std::string trial_bytes(const Trial& trial) {
   type->kind = Kind::global;
   type->text = "types SimpleNamespace";
   out.items.push_back(type);
-  const auto add = [&](const char* name, const Json& value) { out.entries.emplace_back(pickle_of(name), pickle_of(value)); };
+  const auto add = [&](const char* name, const Json& value) {
+    out.entries.emplace_back(pickle_of(name), pickle_of(value));
+  };
   add("number", trial.number);
   add("params", trial.parameters);
   add("user_attrs", trial.user_attributes);

@@ -81,7 +81,7 @@ const Trial& trial_of(const Study& study, std::int64_t number) {
 bool feasible(const Trial& trial) {
   using Kind = formats::Json::Kind;
   const auto violated = [](const formats::Json& value) {
-    return (value.kind == Kind::real || value.kind == Kind::integer) && !(value.real <= 0);
+    return (value.kind == Kind::real || value.kind == Kind::integer) && value.real > 0;
   };
   for (const Attribute& attribute : trial.system_attributes) {
     if (attribute.key == "constraints") {

@@ -65,7 +65,8 @@ struct Study {
 const Trial& trial_of(const Study& study, std::int64_t number);
 
 // No constraint of the trial is above 0; both forms, `constraints` and `constraints:<name>`. A trial without any is
-// feasible.
+// feasible, as in Optuna 5.0 (4.9 passes such a trial over when a better one is infeasible, and reads the first form
+// only).
 bool feasible(const Trial& trial);
 
 // The `limit` best COMPLETE and feasible trials, best first, of equals the one with the lowest id. Throws Error(usage)

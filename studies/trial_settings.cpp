@@ -102,8 +102,7 @@ void apply(agents::Hyperparameters& values, const Taken& taken, const Row& row, 
   try {
     agents::set(values, row, taken.value);
   } catch (const Error& error) {
-    throw Error(Fault::incompatible, str(where, ": ", error.what()),
-                str("--", row.name, " cannot come from this trial"));
+    throw Error(Fault::incompatible, str(where, ": ", error.what()));
   }
 }
 

@@ -80,14 +80,15 @@ struct Pendulum {
   }
 };
 
+struct Episode {
+  std::int64_t world;
+  std::int64_t steps;  // of all worlds together, when it ended
+  double reward;       // undiscounted sum
+};
+
 template <class Task>
 class ClassicEnvironment final : public env::Environment {
  public:
-  struct Episode {
-    std::int64_t steps;  // of all worlds together, when it ended
-    double reward;       // undiscounted sum
-  };
-
   explicit ClassicEnvironment(const ClassicOptions& options)
       : options_(options),
         state_(at::zeros({options.worlds, Task::kState}, at::kDouble)),
@@ -127,7 +128,7 @@ class ClassicEnvironment final : public env::Environment {
       const bool late = ++age_.template data_ptr<std::int64_t>()[i] >= Task::kLimit;
       if (!failed && !late) continue;
       (failed || options_.truncation_terminates ? out.terminated : out.truncated).template data_ptr<bool>()[i] = true;
-      finished.push_back({steps_.template data_ptr<std::int64_t>()[0], reward_.template data_ptr<double>()[i]});
+      finished.push_back({i, steps_.template data_ptr<std::int64_t>()[0], reward_.template data_ptr<double>()[i]});
       start(i);
     }
     return out;

@@ -1,0 +1,82 @@
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "platform/atomic_file.h"
+#include "platform/clock.h"
+#include "platform/error.h"
+#include "platform/interrupt.h"
+#include "platform/text.h"
+#include "train/job.h"
+#include "train/resolve.h"
+
+namespace ristretto::cli {
+
+int train_run(const Arguments& arguments) {
+  Options options(
+      "train --run DIR",
+      "Trains without a deployment. --resume goes on from the checkpoint in DIR with the settings of its config.ini.");
+  options.value("run", "DIR", "the run directory: config.ini, checkpoint/, logs/, events.out.tfevents.*");
+  options.flag("resume", "go on from DIR");
+  options.value("storage", "URL", "the study: sqlite:///FILE as Optuna names it, or a file");
+  options.alias("db", "storage");
+  options.value("study-name", "NAME", "of the study in it");
+  options.alias("study", "study-name");
+  options.value("trial", "N", "of the study; default: the best");
+  options.alias("n-timesteps,n", "steps");
+  options.settings();
+  if (!options.parse(arguments)) return 0;
+  const std::filesystem::path directory = options.get("run");
+  if (directory.empty()) throw Error(Fault::usage, "ristretto train needs --run DIR");
+  const bool resume = options.has("resume");
+  const bool exists = std::filesystem::exists(directory / "config.ini");
+  if (resume && !exists)
+    throw Error(Fault::usage, str(directory.string(), " holds no run to resume: it has no config.ini"));
+  if (!resume && exists) {
+    throw Error(Fault::usage, str(directory.string(), " holds a run already"),
+                "add --resume, or choose another directory");
+  }
+  std::optional<train::StudySource> source;
+  if (const auto storage = options.find("storage")) {
+    if (resume) throw Error(Fault::usage, "--resume takes the settings of the run itself; leave --storage out");
+    source = train::StudySource{*storage, options.get("study-name"), std::nullopt};
+    if (const auto trial = options.find("trial")) source->trial = parse_number<std::int64_t>(*trial);
+  }
+  std::vector<train::Given> given;
+  if (resume) given = train::read_config((directory / "config.ini").string());
+  const std::vector<train::Given> layers = options.given();
+  given.insert(given.end(), layers.begin(), layers.end());
+  const train::Resolved resolved = train::resolve(source, std::nullopt, given);
+  const train::Settings& settings = resolved.settings;
+
+  train::Profile profile;
+  train::prepare_machine(settings);
+  const train::Data data = train::load_data(settings);
+  train::Trainer trainer(settings, data.splits.train.market, directory,
+                         train::validation_on(data, settings.run.precision == "bf16"), profile);
+  if (resume) trainer.resume();
+  write_file_atomically(directory / "config.ini", settings.as_ini());
+  train::report_plan(trainer.plan(), settings, profile.total());
+  const double budget = trainer.plan().budget_seconds;
+  const train::Outcome outcome = trainer.run(budget > 0 ? std::max(1.0, budget - profile.total()) : 0);
+  const nlohmann::ordered_json document = {{"run", directory.string()},
+                                           {"steps", outcome.environment_steps},
+                                           {"planned_steps", trainer.plan().steps},
+                                           {"iterations", outcome.iterations},
+                                           {"optimizer_steps", outcome.optimizer_steps},
+                                           {"seconds", outcome.seconds},
+                                           {"relative_weight_change", outcome.weight_change},
+                                           {"ended", outcome.ended}};
+  if (options.json()) {
+    std::printf("%s\n", document.dump(2).c_str());
+  } else {
+    std::printf("%s: %s of %s steps in %s, ended by %s; weights moved by %s %%\n", directory.c_str(),
+                with_thousands(outcome.environment_steps).c_str(), with_thousands(trainer.plan().steps).c_str(),
+                duration_text(outcome.seconds).c_str(), outcome.ended.c_str(),
+                fixed(100 * outcome.weight_change, 2).c_str());
+  }
+  return outcome.signal != 0 ? interrupt_exit_code(outcome.signal) : 0;
+}
+
+}  // namespace ristretto::cli

@@ -1,0 +1,28 @@
+// Whole directories made durable, moved and exchanged atomically (algorithms.md 4). All throw Error(failed) that names
+// the path and the system's reason.
+#pragma once
+
+#include <filesystem>
+
+namespace ristretto::release {
+
+// fsync of every file and directory below, then of the directory itself.
+void sync_tree(const std::filesystem::path& directory);
+// Files 0444, directories 0555.
+void make_read_only(const std::filesystem::path& directory);
+// Removes a directory and all in it, read-only or not; nothing where it is absent.
+void remove_tree(const std::filesystem::path& directory);
+// Renames, or where `from` is on another file system copies and then removes; hard links stay links. `to` must not
+// exist.
+void move_tree(const std::filesystem::path& from, const std::filesystem::path& to);
+
+// Renames to a name that must be free (RENAME_NOREPLACE). Where the file system does not know the flag it is looked up
+// first, which is as good while the lock on `to` is held. Throws Error(refused) where `to` exists.
+void rename_new(const std::filesystem::path& from, const std::filesystem::path& to);
+// The two names change places in one step (RENAME_EXCHANGE); there is no other way to do that, so a file system that
+// does not know it is an error.
+void exchange(const std::filesystem::path& a, const std::filesystem::path& b);
+// rename(2): replaces a link or file at `to`.
+void rename_over(const std::filesystem::path& from, const std::filesystem::path& to);
+
+}  // namespace ristretto::release

@@ -1,0 +1,61 @@
+// Integrity gates: what every version must pass, and which version gives way to which (deployments.md, "Served, proven,
+// unproven").
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "env/layout.h"
+#include "release/manifest.h"
+
+namespace ristretto::release {
+
+struct GateResult {
+  std::string name;
+  bool passed = false;
+  std::string value, threshold;
+  std::string reason;  // why it refused; "" where it passed
+};
+
+struct IntegrityInputs {
+  std::filesystem::path directory;     // staged or a version
+  env::Layout environment_layout;      // of the environment that it will be served in
+  std::int64_t backtest_orders = 0;    // in the backtest on unseen bars
+  std::int64_t environment_steps = 0;  // counted by the environment
+  std::int64_t claimed_steps = 0;      // counted by the trainer, what the manifest says
+  std::int64_t optimizer_steps = 0;
+  double relative_weight_change = 0;  // |w - w0| / |w0| over all of the actor's weights
+};
+
+// A policy that moved less than this has not learned: one step of Adam at the smallest learning rate moves it more.
+inline constexpr double kMinimumWeightChange = 1e-6;
+
+// complete, loads, finite, probe, trades, steps, weights_changed, layout; each decides for itself, none throws for what
+// it finds.
+std::vector<GateResult> integrity_gates(const IntegrityInputs& inputs);
+bool all_passed(const std::vector<GateResult>& gates);
+// "loads: <reason>; trades: <reason>" of those that refused.
+std::string refusals(const std::vector<GateResult>& gates);
+Json json_of(const std::vector<GateResult>& gates);
+
+// What is served, as far as it matters to a candidate. damaged: it fails integrity.
+enum class Served { empty, damaged, unproven, proven };
+// Of a version, published or adopted (a plain directory without a manifest is damaged: adopt it first), by verify() and
+// its manifest's status. Throws Error(failed) where it cannot be read just now.
+Served served_state(const std::optional<std::filesystem::path>& directory);
+
+struct Verdict {
+  bool serve = false;
+  std::string status;  // for the manifest: "unproven", "better, unproven", "refused"
+  std::string reason;
+};
+
+// For a candidate without evidence that passed integrity (or not). The values are point estimates of the same figure on
+// the same unseen bars, larger is better; nothing where there is none. The newest never wins for being new.
+Verdict decide(Served served, bool passed_integrity, std::optional<double> candidate_value,
+               std::optional<double> champion_value);
+
+}  // namespace ristretto::release

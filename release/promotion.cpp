@@ -1,0 +1,272 @@
+// Every change of what is deployed: adopt, publish, serve, rollback, refuse. The order of writes is what keeps
+// deployments/NAME whole (deployments.md, "Promotion").
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "platform/atomic_file.h"
+#include "platform/clock.h"
+#include "platform/error.h"
+#include "platform/lock.h"
+#include "platform/text.h"
+#include "release/deployment.h"
+#include "release/directories.h"
+#include "release/versions.h"
+
+namespace ristretto::release {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kLock = "lock";
+constexpr const char* kTemporary = ".tmp-";
+constexpr const char* kManifestSuffix = ".manifest.json";
+
+std::string id_of(int number, const std::string& hash) {
+  const std::string digits = str(number);
+  return str(std::string(kVersionDigits - std::min(kVersionDigits, digits.size()), '0'), digits, '-', hash);
+}
+
+std::string now_text() { return iso_utc(std::chrono::system_clock::to_time_t(now_utc())); }
+
+Json json_or_null(const std::optional<std::string>& text) { return text ? Json(*text) : Json(nullptr); }
+
+// Writes and syncs one line; one that a crash cut before it is ended first.
+void append_line(const fs::path& path, const std::string& line) {
+  const std::string before = fs::exists(path) ? read_file(path) : std::string{};
+  const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  const std::string text = (before.empty() || before.back() == '\n' ? "" : "\n") + line + "\n";
+  const bool written =
+      file >= 0 && write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && fsync(file) == 0;
+  const int error = errno;
+  if (file >= 0) close(file);
+  if (!written) throw Error(Fault::failed, str(path.string(), ": cannot be appended to: ", std::strerror(error)));
+}
+
+}  // namespace
+
+// Holds the lock of one name. Constructing it finishes or removes what killed runs left.
+class VersionStore::Change {
+ public:
+  Change(VersionStore& store, const std::string& name, const std::string& purpose)
+      : store_(store),
+        name_(name),
+        versions_(store.versions_of(name)),
+        lock_((fs::create_directories(versions_), versions_ / kLock), purpose, store.options_.lock_wait_seconds) {
+    remove_leftovers();
+    settle();
+  }
+
+  void adopt() {
+    if (store_.slot(name_).kind != Slot::Kind::directory) return;
+    const fs::path directory = store_.root_ / name_;
+    const Json files = files_of(directory);
+    const std::string id = next_id(content_hash(files));
+    Json manifest{{"schema_version", kSchemaVersion},
+                  {"name", name_},
+                  {"version", id},
+                  {"status", "unproven"},
+                  {"created", now_text()},
+                  {"parent", nullptr},
+                  {"adopted", true},
+                  {"files", files}};
+    try {
+      manifest["architecture"] = section_of(load(directory).architecture);
+    } catch (const Error& error) {
+      manifest["damage"] = error.what();  // it is taken over as it is; serving it again will be refused
+    }
+    step("adopt: manifest");
+    write_manifest(versions_ / (id + kManifestSuffix), manifest);
+    step("adopt: link");
+    fs::create_symlink(link_to(name_, id), versions_ / id);
+    sync_path(versions_);
+    step("adopt: exchange");
+    exchange(directory, versions_ / id);
+    step("adopt: sync");
+    sync_path(versions_);
+    sync_path(store_.root_);
+    step("adopt: modes");
+    make_read_only(versions_ / id);
+    record("adoption", id, std::nullopt, "the directory was there before", Json::array());
+  }
+
+  std::string publish(const fs::path& staged, const Publication& publication) {
+    verify(staged);
+    const fs::path temporary = versions_ / str(kTemporary, "publish");
+    step("publish: move");
+    move_tree(staged, temporary);
+    Json manifest = read_manifest(temporary).value();
+    const std::string id = next_id(content_hash(manifest.at("files")));
+    manifest["name"] = name_;
+    manifest["version"] = id;
+    manifest["status"] = publication.status;
+    manifest["parent"] = json_or_null(publication.parent);
+    manifest["gates"] = publication.gates;
+    step("publish: manifest");
+    write_manifest(temporary / kManifest, manifest);
+    step("publish: modes");
+    make_read_only(temporary);
+    step("publish: sync");
+    sync_tree(temporary);
+    step("publish: rename");
+    const fs::path final_path = versions_ / id;
+    rename_new(temporary, final_path);
+    step("publish: sync parent");
+    sync_path(versions_);
+    step("publish: verify");
+    try {
+      verify(final_path);
+    } catch (const Error&) {
+      rename_over(final_path, temporary);
+      remove_tree(temporary);
+      throw;
+    }
+    record("publication", id, publication.parent, publication.status, publication.gates);
+    return id;
+  }
+
+  void serve(const char* event, const std::string& id, const std::string& reason, const Json& gates) {
+    const auto previous = store_.served(name_);
+    verify(versions_ / id);
+    const fs::path link = versions_ / str(kTemporary, "link"), place = store_.root_ / name_;
+    step("serve: link");
+    fs::create_symlink(link_to(name_, id), link);
+    step("serve: switch");
+    if (previous) {
+      rename_over(link, place);
+    } else {
+      rename_new(link, place);
+    }
+    step("serve: sync");
+    sync_path(store_.root_);
+    record(event, id, previous, reason, gates);
+  }
+
+  void record(const char* event, const std::optional<std::string>& version, const std::optional<std::string>& previous,
+              const std::string& reason, const Json& gates) {
+    Json line{{"time", now_text()},
+              {"event", event},
+              {"version", json_or_null(version)},
+              {"previous", json_or_null(previous)},
+              {"reason", reason}};
+    if (!gates.empty()) line["gates"] = gates;
+    step("history");
+    append_line(versions_ / kHistory, line_of(line));
+  }
+
+ private:
+  void step(const char* what) const {
+    if (store_.options_.before_step) store_.options_.before_step(what);
+  }
+
+  // Numbers are never used twice, also after the version was pruned.
+  std::string next_id(const std::string& hash) const {
+    int last = 0;
+    for (const std::string& id : store_.ids(name_)) last = std::max(last, version_number(id).value());
+    for (const Json& event : store_.history(name_)) {
+      last = std::max(last, version_number(text_field(event, "version")).value_or(0));
+    }
+    return id_of(last + 1, hash);
+  }
+
+  // Everything temporary here was made under the lock, which is ours now: its maker is gone.
+  void remove_leftovers() const {
+    std::vector<fs::path> leftovers;
+    for (const auto& entry : fs::directory_iterator(versions_)) {
+      const std::string file = entry.path().filename().string();
+      const bool orphan =
+          file.ends_with(kManifestSuffix) &&
+          !fs::is_directory(fs::symlink_status(versions_ / file.substr(0, file.size() - std::strlen(kManifestSuffix))));
+      if (file.starts_with(kTemporary) || entry.is_symlink() || orphan) leftovers.push_back(entry.path());
+    }
+    for (const fs::path& path : leftovers) remove_tree(path);
+  }
+
+  // A run that died behind the switch left no record of it, nor the modes of a directory that it adopted.
+  void settle() {
+    const auto now = store_.served(name_);
+    if (!now) return;
+    std::string recorded;
+    for (const Json& event : store_.history(name_)) {
+      const std::string kind = text_field(event, "event");
+      if (kind != "publication" && kind != "refusal" && kind != "unreadable") recorded = text_field(event, "version");
+    }
+    if (recorded == *now) return;
+    make_read_only(versions_ / *now);
+    record("found", now, recorded.empty() ? std::nullopt : std::optional(recorded),
+           "in service without a record: the process that put it there died before it wrote one", Json::array());
+  }
+
+  VersionStore& store_;
+  std::string name_;
+  fs::path versions_;
+  FileLock lock_;
+};
+
+std::optional<std::string> VersionStore::adopt(const std::string& name) {
+  if (slot(name).kind == Slot::Kind::directory) Change(*this, name, "adopt").adopt();
+  return served(name);
+}
+
+std::string VersionStore::publish(const std::string& name, const fs::path& staged, const Publication& publication) {
+  slot(name);  // refuses before anything is moved
+  Change change(*this, name, "publish");
+  change.adopt();
+  return change.publish(staged, publication);
+}
+
+void VersionStore::serve(const std::string& name, const std::string& version,
+                         const std::optional<std::string>& expected, const std::string& reason, const Json& gates) {
+  const std::string id = find(name, version);
+  Change change(*this, name, "promote");
+  change.adopt();
+  const auto now = served(name);
+  if (now != expected) {
+    throw Error(Fault::refused,
+                str(name, " serves ", now.value_or("nothing"), " by now, and version ", id, " was judged against ",
+                    expected.value_or("nothing")),
+                "judge it again, against what is served");
+  }
+  if (now == id) return;
+  change.serve("promotion", id, reason, gates);
+}
+
+std::string VersionStore::rollback(const std::string& name, const std::optional<std::string>& to,
+                                   const std::string& reason) {
+  Change change(*this, name, "rollback");
+  change.adopt();
+  const auto now = served(name);
+  std::string target;
+  if (to) {
+    target = find(name, *to);
+  } else {
+    for (const Version& version : list(name)) {
+      if (version.served) target = version.parent;
+    }
+    for (const Json& event : history(name)) {  // where the manifest of what is served cannot be read any more
+      if (target.empty() && now && text_field(event, "event") == "publication" &&
+          text_field(event, "version") == *now) {
+        target = text_field(event, "previous");
+      }
+    }
+    if (target.empty()) {
+      throw Error(Fault::usage, str(name, " serves ", now.value_or("nothing"), ", which has no version before it"),
+                  "name the version that is meant (--to)");
+    }
+    target = find(name, target);
+  }
+  if (target == now) throw Error(Fault::usage, str(name, " serves ", target, " already"));
+  change.serve("rollback", target, reason, Json::array());
+  return target;
+}
+
+void VersionStore::refuse(const std::string& name, const std::optional<std::string>& version, const std::string& reason,
+                          const Json& gates) {
+  Change change(*this, name, "refuse");
+  change.record("refusal", version, served(name), reason, gates);
+}
+
+}  // namespace ristretto::release

@@ -1,0 +1,50 @@
+#include "release/served_actor.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/tanh.h>
+
+#include "agents/policy.h"
+#include "env/environment.h"
+#include "platform/error.h"
+#include "platform/text.h"
+
+namespace ristretto::release {
+namespace {
+
+int exponent_of(const Trial& trial, const char* name, int otherwise) {
+  const auto found = trial.parameters.find(name);
+  return found != trial.parameters.end() && found->is_number() ? static_cast<int>(found->get<double>()) : otherwise;
+}
+
+}  // namespace
+
+std::optional<env::Layout> served_layout(const Model& model) {
+  if (model.layout) return model.layout;
+  if (model.architecture.network != agents::Network::mlp || !model.trial) return std::nullopt;
+  env::Layout layout;
+  layout.assets = env::default_assets();
+  layout.features = env::feature_set("alpaca-14");
+  const std::int64_t n = layout.assets_count(), columns = layout.market_columns();
+  const std::int64_t market = model.architecture.observation - 1 - n;
+  if (model.architecture.actions != n || market <= 0 || market % columns != 0) return std::nullopt;
+  layout.lookback = static_cast<int>(market / columns);
+  const env::ObservationScales defaults;
+  layout.scales = {exponent_of(*model.trial, "norm_cash_exp", defaults.cash_exp),
+                   exponent_of(*model.trial, "norm_stocks_exp", defaults.stocks_exp),
+                   exponent_of(*model.trial, "norm_tech_exp", defaults.tech_exp)};
+  return layout;
+}
+
+evaluation::Actor actor_of(const Model& model, const env::Layout& layout, const env::Market& market) {
+  if (layout.size() != model.architecture.observation) {
+    throw Error(Fault::incompatible, str(model.path.string(), " takes ", model.architecture.observation,
+                                         " values, the layout has ", layout.size()));
+  }
+  return [actor = model.actor, architecture = model.architecture, layout,
+          tech = market.tech](const env::Observation& seen) {
+    const at::NoGradGuard no_gradients;
+    return at::tanh(agents::actor_mean(actor, architecture, env::materialize(seen, tech, layout)));
+  };
+}
+
+}  // namespace ristretto::release

@@ -1,0 +1,206 @@
+#include "release/versions.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <set>
+
+#include "platform/atomic_file.h"
+#include "platform/error.h"
+#include "platform/text.h"
+
+namespace ristretto::release {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kVersionHashDigits = 12, kNameLimit = 100;
+constexpr mode_t kWriteBits = 0222;
+
+}  // namespace
+
+std::optional<int> version_number(const std::string& id) {
+  const std::size_t dash = id.find('-');
+  if (dash == std::string::npos || dash < kVersionDigits || id.size() != dash + 1 + kVersionHashDigits ||
+      id.find_first_not_of("0123456789abcdef", dash + 1) != std::string::npos ||
+      id.find_first_not_of("0123456789") != dash) {
+    return std::nullopt;
+  }
+  return parse_number<int>(id.substr(0, dash));
+}
+
+void require_name(const std::string& name) {
+  static const std::string kFirst = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+  if (name.empty() || name.size() > kNameLimit || kFirst.find(name[0]) == std::string::npos ||
+      name.find_first_not_of(kFirst + "._-") != std::string::npos) {
+    throw Error(Fault::usage, str("a deployment cannot be called '", name, "'"),
+                "letters, digits, '.', '_' and '-', and a letter or digit first");
+  }
+}
+
+VersionStore::VersionStore(fs::path deployments, StoreOptions options)
+    : root_(std::move(deployments)), options_(std::move(options)) {}
+
+fs::path VersionStore::versions_of(const std::string& name) const {
+  require_name(name);
+  return root_ / kVersions / name;
+}
+
+fs::path VersionStore::link_to(const std::string& name, const std::string& version) {
+  return fs::path(kVersions) / name / version;
+}
+
+fs::path VersionStore::path_of(const std::string& name, const std::string& version) const {
+  return versions_of(name) / version;
+}
+
+std::vector<std::string> VersionStore::ids(const std::string& name) const {
+  std::vector<std::pair<int, std::string>> found;
+  const fs::path directory = versions_of(name);
+  if (fs::exists(directory)) {
+    for (const auto& entry : fs::directory_iterator(directory)) {
+      const std::string id = entry.path().filename().string();
+      // A link of that name is what a killed adoption left.
+      if (const auto number = version_number(id); number && fs::is_directory(entry.symlink_status())) {
+        found.emplace_back(*number, id);
+      }
+    }
+  }
+  std::sort(found.begin(), found.end());
+  std::vector<std::string> out;
+  for (auto& [number, id] : found) out.push_back(std::move(id));
+  return out;
+}
+
+std::vector<std::string> VersionStore::names() const {
+  std::set<std::string> found;
+  const auto collect = [&](const fs::path& directory, bool links) {
+    if (!fs::exists(directory)) return;
+    for (const auto& entry : fs::directory_iterator(directory)) {
+      const std::string name = entry.path().filename().string();
+      const auto status = entry.symlink_status();
+      if (name.starts_with(".")) continue;
+      if (fs::is_directory(status) || (links && fs::is_symlink(status))) found.insert(name);
+    }
+  };
+  collect(root_, true);
+  collect(root_ / kVersions, false);
+  return {found.begin(), found.end()};
+}
+
+Slot VersionStore::slot(const std::string& name) const {
+  const fs::path path = root_ / name, versions = versions_of(name);
+  const auto status = fs::symlink_status(path);
+  if (!fs::exists(status)) return {};
+  if (fs::is_directory(status)) return {Slot::Kind::directory, ""};
+  if (!fs::is_symlink(status)) {
+    throw Error(Fault::incompatible, str(path.string(), " is a file, expected a directory or a link to a version"),
+                "move it away");
+  }
+  const fs::path target = fs::read_symlink(path);
+  const std::string id = target.filename().string();
+  if (!version_number(id) || target != link_to(name, id)) {
+    throw Error(
+        Fault::incompatible,
+        str(path.string(), " is a link to ", target.string(), ", expected one to ", kVersions, "/", name, "/<version>"),
+        "this program did not make it: replace it by the directory that it leads to, which is adopted then");
+  }
+  if (!fs::is_directory(fs::symlink_status(versions / id))) {
+    throw Error(Fault::incompatible, str(path.string(), " is a link to ", target.string(), ", which does not exist"),
+                "remove the link, and put another version in service");
+  }
+  return {Slot::Kind::version, id};
+}
+
+std::optional<std::string> VersionStore::served(const std::string& name) const {
+  const Slot found = slot(name);
+  return found.kind == Slot::Kind::version ? std::optional(found.version) : std::nullopt;
+}
+
+std::vector<Version> VersionStore::list(const std::string& name) const {
+  const auto now = served(name);
+  std::vector<Version> out;
+  for (const std::string& id : ids(name)) {
+    Version version{id, version_number(id).value(), path_of(name, id), "damaged", "", "", id == now};
+    try {
+      if (const auto manifest = read_manifest(version.path)) {
+        version.status = text_field(*manifest, "status");
+        version.parent = text_field(*manifest, "parent");
+        version.created = text_field(*manifest, "created");
+      }
+    } catch (const Error&) {
+      // Its status says so; check() says why.
+    }
+    out.push_back(std::move(version));
+  }
+  return out;
+}
+
+std::string VersionStore::find(const std::string& name, const std::string& version) const {
+  const std::vector<std::string> known = ids(name);
+  const auto number = parse_number<int>(version);
+  for (const std::string& id : known) {
+    if (id == version || (number && version_number(id) == number)) return id;
+  }
+  throw Error(Fault::usage, str(name, " has no version '", version, "'"),
+              known.empty() ? str(name, " has no versions") : "there are: " + join(known, ", "));
+}
+
+std::vector<Json> VersionStore::history(const std::string& name) const {
+  const fs::path path = versions_of(name) / kHistory;
+  std::vector<Json> events;
+  if (!fs::exists(path)) return events;
+  for (const std::string& line : split(read_file(path), '\n')) {
+    if (line.empty()) continue;
+    Json event = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!event.is_object()) event = {{"event", "unreadable"}, {"line", line}};
+    events.push_back(std::move(event));
+  }
+  return events;
+}
+
+std::vector<std::string> VersionStore::check(const std::string& name) const {
+  std::vector<std::string> problems;
+  const auto require_mode = [&](const fs::path& path) {
+    struct stat status {};
+    if (lstat(path.c_str(), &status) == 0 && (status.st_mode & kWriteBits) == 0) return;
+    problems.push_back(str(path.string(), " can be written to, expected mode ",
+                           S_ISDIR(status.st_mode) ? "0555" : "0444", ": something may write through the link"));
+  };
+  try {
+    slot(name);
+  } catch (const Error& error) {
+    problems.push_back(error.what());
+  }
+  for (const std::string& id : ids(name)) {
+    const fs::path directory = path_of(name, id);
+    require_mode(directory);
+    try {
+      for (const auto& entry : fs::recursive_directory_iterator(directory)) require_mode(entry.path());
+      const auto manifest = read_manifest(directory);
+      if (!manifest) throw Error(Fault::incompatible, directory.string() + " has no manifest");
+      require_files(directory, *manifest);
+      if (!id.ends_with(content_hash(manifest->at("files")))) {
+        throw Error(Fault::incompatible,
+                    directory.string() + " is not named after its files: its manifest was changed");
+      }
+    } catch (const Error& error) {
+      problems.push_back(error.what());
+    }
+  }
+  return problems;
+}
+
+void VersionStore::require_room(std::int64_t bytes) const {
+  fs::path existing = fs::absolute(root_);
+  while (!fs::exists(existing)) existing = existing.parent_path();
+  const auto available = static_cast<std::int64_t>(fs::space(existing).available);
+  if (available < bytes) {
+    throw Error(
+        Fault::failed,
+        str(root_.string(), " has room for ", with_thousands(available), " bytes, expected ", with_thousands(bytes)),
+        "remove old versions (prune), or choose a smaller network");
+  }
+}
+
+}  // namespace ristretto::release

@@ -1,0 +1,128 @@
+#include <doctest/doctest.h>
+
+#include <fstream>
+#include <functional>
+#include <limits>
+
+#include "agents/policy.h"
+#include "env/layout.h"
+#include "platform/error.h"
+#include "release/gates.h"
+#include "release_fixture.h"
+
+using namespace ristretto;
+using namespace ristretto::release;
+using agents::Network;
+
+namespace {
+
+IntegrityInputs good_inputs(const std::filesystem::path& directory) {
+  return {directory, small_layout(), 12, 4096, 4096, 20, 0.1};
+}
+
+// The names of the gates that refused.
+std::string refused(const std::vector<GateResult>& gates) {
+  std::string names;
+  for (const GateResult& gate : gates) {
+    if (gate.passed) continue;
+    CHECK_FALSE(gate.reason.empty());
+    names += (names.empty() ? "" : " ") + gate.name;
+  }
+  return names;
+}
+
+}  // namespace
+
+TEST_CASE("gates: what was staged from a trained policy passes all eight") {
+  const Scratch scratch;
+  stage(small_content(Network::mlp), scratch / "v");
+  const auto gates = integrity_gates(good_inputs(scratch / "v"));
+  CHECK(gates.size() == 8);
+  CHECK_MESSAGE(all_passed(gates), refusals(gates));
+  CHECK(refusals(gates).empty());
+  const Json expected{
+      {"name", "trades"}, {"passed", true}, {"value", "12 orders"}, {"threshold", "at least 1"}, {"reason", ""}};
+  CHECK(json_of(gates)[4] == expected);
+}
+
+TEST_CASE("gates: each refuses what it is there for, and that alone") {
+  const Scratch scratch;
+  stage(small_content(Network::mlp), scratch / "v");
+  const auto with = [&](const std::function<void(IntegrityInputs&)>& change) {
+    IntegrityInputs inputs = good_inputs(scratch / "v");
+    change(inputs);
+    return refused(integrity_gates(inputs));
+  };
+  CHECK(with([](auto& in) { in.backtest_orders = 0; }) == "trades");
+  CHECK(with([](auto& in) { in.environment_steps = 4000; }) == "steps");
+  CHECK(with([](auto& in) { in.environment_steps = in.claimed_steps = 0; }) == "steps");
+  CHECK(with([](auto& in) { in.optimizer_steps = 0; }) == "steps");
+  CHECK(with([](auto& in) { in.relative_weight_change = 0; }) == "weights_changed");
+  CHECK(with([](auto& in) { in.relative_weight_change = std::numeric_limits<double>::quiet_NaN(); }) ==
+        "weights_changed");
+  CHECK(with([](auto& in) { in.environment_layout.scales.cash_exp = -12; }) == "layout");
+  CHECK(with([](auto& in) { std::swap(in.environment_layout.assets[0], in.environment_layout.assets[1]); }) ==
+        "layout");
+  CHECK(with([](auto& in) { in.directory /= "absent"; }) == "complete loads finite probe layout");
+  std::ofstream(scratch / "v/best_trial.old") << "x";
+  CHECK(with([](auto&) {}) == "complete");
+}
+
+TEST_CASE("gates: the reason of a layout that differs names the first column") {
+  const Scratch scratch;
+  stage(small_content(Network::ft_transformer), scratch / "v");
+  IntegrityInputs inputs = good_inputs(scratch / "v");
+  inputs.environment_layout.features[1] = "macd";
+  CHECK(refusals(integrity_gates(inputs)) == "layout: its column 4 is BTC/USD:rsi@0, the environment's BTC/USD:macd@0");
+  inputs.environment_layout = small_layout();
+  inputs.environment_layout.lookback = 1;
+  CHECK(refusals(integrity_gates(inputs)) == "layout: its column 9 is BTC/USD:close@1, the environment's nothing");
+}
+
+TEST_CASE("gates: a directory of the existing system without a manifest does not pass") {
+  const auto gates =
+      integrity_gates(good_inputs(std::filesystem::path(RISTRETTO_GOLDEN) / "deployments/broken/nan_weight"));
+  CHECK(refused(gates) == "complete finite probe layout");
+}
+
+TEST_CASE("gates: what is served is empty, damaged, unproven or proven by its files and its manifest") {
+  CHECK((served_state(std::nullopt) == Served::empty));
+  const Scratch scratch;
+  stage(small_content(Network::mlp), scratch / "v");
+  CHECK((served_state(scratch / "v") == Served::unproven));
+  Json manifest = read_manifest(scratch / "v").value();
+  manifest["status"] = "proven";
+  write_manifest(scratch / "v" / kManifest, manifest);
+  CHECK((served_state(scratch / "v") == Served::proven));
+  std::ofstream(scratch / "v/actor.pth", std::ios::app) << "x";
+  CHECK((served_state(scratch / "v") == Served::damaged));
+}
+
+TEST_CASE("gates: an empty or damaged slot takes the first that passes integrity, and none that does not") {
+  for (const Served served : {Served::empty, Served::damaged}) {
+    CHECK(decide(served, true, std::nullopt, std::nullopt).serve);
+    CHECK(decide(served, true, std::nullopt, std::nullopt).status == "unproven");
+    CHECK_FALSE(decide(served, false, 1.0, std::nullopt).serve);
+  }
+}
+
+TEST_CASE("gates: an unproven version gives way only to what is better on the same unseen bars") {
+  const auto serves = [](std::optional<double> candidate, std::optional<double> champion) {
+    return decide(Served::unproven, true, candidate, champion).serve;
+  };
+  CHECK(serves(0.2, 0.1));
+  CHECK(decide(Served::unproven, true, 0.2, 0.1).status == "better, unproven");
+  CHECK_FALSE(serves(0.1, 0.1));
+  CHECK_FALSE(serves(0.1, 0.2));
+  CHECK_FALSE(serves(std::nullopt, 0.2));
+  CHECK_FALSE(serves(0.2, std::nullopt));
+  CHECK_FALSE(serves(std::numeric_limits<double>::quiet_NaN(), 0.2));
+  CHECK_FALSE(serves(std::numeric_limits<double>::infinity(), 0.2));
+  CHECK_FALSE(decide(Served::unproven, false, 0.2, 0.1).serve);
+  CHECK(decide(Served::unproven, true, 0.2, std::nullopt).reason.find("no evidence") != std::string::npos);
+}
+
+TEST_CASE("gates: a proven version never gives way to an unproven one") {
+  CHECK_FALSE(decide(Served::proven, true, 100.0, -100.0).serve);
+  CHECK(decide(Served::proven, true, 100.0, -100.0).status == "refused");
+}

@@ -1,0 +1,141 @@
+#include "train/resolve.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "platform/error.h"
+#include "platform/text.h"
+#include "release/deployment.h"
+#include "studies/storage.h"
+
+namespace ristretto::train {
+namespace {
+
+agents::Value value_of(const release::Json& json) {
+  if (json.is_boolean()) return json.get<bool>();
+  if (json.is_number_integer()) return json.get<std::int64_t>();
+  if (json.is_number()) return json.get<double>();
+  if (json.is_string()) return json.get<std::string>();
+  return std::monostate{};
+}
+
+// Switches that decide how the study is read stand above it, so they are looked up first.
+bool switched_on(const std::vector<Given>& given, const char* name) {
+  bool on = false;
+  for (const Given& entry : given) {
+    if (entry.name == name) on = entry.text == "true";
+  }
+  return on;
+}
+
+void take(Resolved& resolved, const studies::Study& study, const std::vector<Given>& given) {
+  studies::Interpretation how;
+  how.use_untested = switched_on(given, "use_untested");
+  how.activate_inert = switched_on(given, "activate_inert");
+  how.ignore_unknown = switched_on(given, "ignore_unknown");
+  studies::TrialSettings settings = studies::settings_of_trial(study, *resolved.trial, how);
+  resolved.settings.hyperparameters = settings.hyperparameters;
+  resolved.generation = settings.generation;
+  for (const studies::Taken& taken : settings.parameters) {
+    if (taken.applied) resolved.settings.sources[taken.name] = str("study trial ", resolved.trial->number);
+  }
+  resolved.parameters = std::move(settings.parameters);
+}
+
+void take_from_study(Resolved& resolved, const StudySource& source, const std::vector<Given>& given) {
+  const std::unique_ptr<studies::Storage> storage = studies::open_storage(source.storage);
+  std::string name = source.study_name;
+  if (name.empty()) {
+    const std::vector<std::string> names = storage->study_names();
+    if (names.size() != 1) {
+      throw Error(Fault::usage, str(source.storage, " holds ", names.size(), " studies, and --study-name is not given"),
+                  str("choose one of: ", join(names, ", ")));
+    }
+    name = names[0];
+  }
+  const studies::Study study = storage->read_study(name);
+  const studies::Trial* trial = source.trial ? &studies::trial_of(study, *source.trial) : studies::best_trial(study);
+  if (trial == nullptr) {
+    throw Error(Fault::usage, str("study '", name, "' has no COMPLETE trial, so it has no best one"),
+                "run more trials, or name one with --trial");
+  }
+  if (trial->state != studies::State::complete) {
+    throw Error(Fault::usage, str("trial ", trial->number, " of study '", name, "' is ", studies::name_of(trial->state),
+                                  ", expected COMPLETE"));
+  }
+  resolved.trial = *trial;
+  resolved.storage = storage->info().path;
+  resolved.library_version = storage->info().library_version;
+  resolved.study_name = name;
+  resolved.origin = str("study ", name, ", trial ", trial->number,
+                        trial->values.size() == 1 ? str(" (value ", fixed(trial->values[0], 6), ")") : std::string());
+  take(resolved, study, given);
+}
+
+void take_from_deployment(Resolved& resolved, const std::filesystem::path& deployment,
+                          const std::vector<Given>& given) {
+  const release::Trial saved = release::read_trial(deployment / "best_trial");
+  studies::Trial trial;
+  trial.number = saved.number;
+  trial.state = studies::State::complete;
+  if (saved.value) trial.values = {*saved.value};
+  for (const auto& [name, value] : saved.parameters.items()) {
+    trial.params.push_back({name, value_of(value), agents::Choices{{value_of(value)}}});
+  }
+  resolved.trial = trial;
+  resolved.origin = str("best_trial of ", deployment.string(), " (trial ", trial.number, ")");
+  take(resolved, studies::Study{}, given);
+}
+
+}  // namespace
+
+Resolved resolve(const std::optional<StudySource>& source, const std::optional<std::filesystem::path>& deployment,
+                 const std::vector<Given>& given) {
+  Resolved resolved;
+  resolved.origin = "defaults";
+  if (source) {
+    take_from_study(resolved, *source, given);
+  } else if (deployment) {
+    take_from_deployment(resolved, *deployment, given);
+  }
+  for (const Given& entry : given) {
+    if (entry.name == "norm_action" && entry.text == "study") {
+      if (resolved.settings.source_of("norm_action").rfind("study", 0) != 0) {
+        throw Error(Fault::usage, "--norm-action is 'study', but no study's trial gives one");
+      }
+      resolved.settings.sources["norm_action"] = "command line: the " + resolved.settings.source_of("norm_action");
+      continue;
+    }
+    resolved.settings.apply(entry);
+  }
+  resolved.overridden = apply_serving(resolved.settings);
+  check(resolved.settings);
+  return resolved;
+}
+
+std::string describe_parameters(const Resolved& resolved) {
+  std::size_t name_width = 0, value_width = 0;
+  for (const studies::Taken& taken : resolved.parameters) {
+    name_width = std::max(name_width, taken.name.size());
+    value_width = std::max(value_width, agents::text_of(taken.value).size());
+  }
+  std::string out;
+  for (const studies::Taken& taken : resolved.parameters) {
+    std::string name = taken.name, value = agents::text_of(taken.value), status = agents::name_of(taken.status);
+    name.resize(name_width, ' ');
+    value.resize(value_width, ' ');
+    status.resize(8, ' ');
+    const agents::Row* row = agents::find_row(taken.name);
+    std::string note = taken.note;
+    if (row != nullptr && taken.applied) {
+      const std::string in_force = agents::text_of(agents::get(resolved.settings.hyperparameters, *row));
+      if (in_force != agents::text_of(taken.value)) {
+        note = str(in_force, " in force: ", resolved.settings.source_of(taken.name));
+      }
+    }
+    out += str("  ", name, "  ", value, "  ", status, note.empty() ? "" : "  ", note, "\n");
+  }
+  return out;
+}
+
+}  // namespace ristretto::train

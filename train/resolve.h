@@ -1,0 +1,40 @@
+// The layers of settings put together: defaults <- study's trial (or a deployment's) <- config file, environment,
+// command line.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "studies/trial_settings.h"
+#include "train/settings.h"
+
+namespace ristretto::train {
+
+struct StudySource {
+  std::string storage;                // Optuna's URL, or a file
+  std::string study_name;             // may be empty where the file holds one study
+  std::optional<std::int64_t> trial;  // default: the best
+};
+
+// Where the hyperparameters came from, and what became of each of the trial's parameters.
+struct Resolved {
+  Settings settings;
+  std::string origin;  // "study cappuccino_maxgpu, trial 134 (value 0.188)"
+  std::string storage, study_name, library_version;
+  std::optional<studies::Trial> trial;
+  std::optional<studies::Generation> generation;
+  std::vector<studies::Taken> parameters;
+  std::vector<std::string> overridden;  // by the serving profile, a line each
+};
+
+// source: a study; else deployment: a directory whose best_trial is taken; else the defaults. given: config file,
+// environment, command line, in this order.
+Resolved resolve(const std::optional<StudySource>& source, const std::optional<std::filesystem::path>& deployment,
+                 const std::vector<Given>& given);
+
+// A table of the trial's parameters with value, status and note, for people.
+std::string describe_parameters(const Resolved& resolved);
+
+}  // namespace ristretto::train

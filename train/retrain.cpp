@@ -1,0 +1,417 @@
+#include "train/retrain.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/tanh.h>
+#include <ATen/ops/zeros.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <numeric>
+#include <optional>
+
+#include "env/random.h"
+#include "evaluation/ladder.h"
+#include "evaluation/look_ahead.h"
+#include "evaluation/metrics.h"
+#include "platform/atomic_file.h"
+#include "platform/clock.h"
+#include "platform/error.h"
+#include "platform/interrupt.h"
+#include "platform/lock.h"
+#include "platform/log.h"
+#include "platform/text.h"
+#include "release/deployment.h"
+#include "release/gates.h"
+#include "release/served_actor.h"
+#include "release/sha256.h"
+#include "release/versions.h"
+#include "train/device.h"
+#include "train/job.h"
+#include "train/trainer.h"
+
+namespace ristretto::train {
+namespace {
+
+using release::Json;
+
+constexpr double kJudgingShare = 0.06;  // of a time budget that is kept for judging and writing
+constexpr double kJudgingSeconds = 8;   // at least
+constexpr std::int64_t kProbeRows = 16;
+
+double log_gain(const evaluation::Backtest& backtest) {
+  return std::accumulate(backtest.log_returns.begin(), backtest.log_returns.end(), 0.0);
+}
+
+// Not finite (a ratio without a loss) is null: JSON has no such number.
+Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
+Json json_of(const evaluation::Metrics& m) {
+  return {{"total_return", number(m.total_return)},
+          {"sharpe_per_bar", number(m.sharpe)},
+          {"sharpe_annual", number(m.sharpe_annual)},
+          {"sortino_annual", number(m.sortino_annual)},
+          {"max_drawdown", number(m.max_drawdown)},
+          {"volatility_annual", number(m.volatility_annual)},
+          {"turnover", number(m.turnover)},
+          {"mean_position", number(m.mean_position)},
+          {"fees", number(m.fees)},
+          {"orders", m.orders},
+          {"bars", m.bars}};
+}
+
+Json json_of(const agents::Value& value) {
+  return std::visit(
+      [](const auto& v) -> Json {
+        if constexpr (std::is_same_v<std::decay_t<decltype(v)>, std::monostate>) {
+          return nullptr;
+        } else {
+          return v;
+        }
+      },
+      value);
+}
+
+Json json_of(const evaluation::Split& split) {
+  return {{"first_bar", iso_utc(split.first_time)},
+          {"last_bar", iso_utc(split.last_time)},
+          {"bars", split.market.bars_in_segments()},
+          {"segments", split.market.segments.size()}};
+}
+
+Json study_section(const Resolved& resolved) {
+  if (!resolved.trial) return nullptr;
+  Json section = {{"storage", resolved.storage},
+                  {"name", resolved.study_name},
+                  {"trial", resolved.trial->number},
+                  {"value", resolved.trial->values.empty() ? Json(nullptr) : number(resolved.trial->values[0])},
+                  {"library_version", resolved.library_version},
+                  {"generation", resolved.generation ? studies::name_of(*resolved.generation) : ""}};
+  for (const studies::Taken& taken : resolved.parameters) {
+    section["parameters"][taken.name] = {
+        {"value", json_of(taken.value)}, {"status", agents::name_of(taken.status)}, {"applied", taken.applied}};
+    if (!taken.note.empty()) section["parameters"][taken.name]["note"] = taken.note;
+  }
+  return section;
+}
+
+Json hyperparameters_section(const Settings& settings) {
+  Json section;
+  for (const agents::Row& row : agents::table()) {
+    section[row.name] = {{"value", json_of(agents::get(settings.hyperparameters, row))},
+                         {"source", settings.source_of(row.name)}};
+  }
+  return section;
+}
+
+Json data_section(const Settings& settings, const Data& data) {
+  Json section = {{"directory", settings.run.bars}, {"features", settings.run.features}};
+  for (const std::string& asset : data.layout.assets) {
+    const std::filesystem::path file = env::bars_file(settings.run.bars, asset);
+    section["files"][file.filename().string()] = {{"sha256", release::sha256_of_file(file)},
+                                                  {"bytes", std::filesystem::file_size(file)}};
+  }
+  for (const evaluation::Split* split : {&data.splits.train, &data.splits.validation, &data.splits.holdout}) {
+    section["splits"][split->name] = json_of(*split);
+  }
+  section["purged_bars"] = data.splits.purged_bars;
+  section["embargo_bars"] = 0;
+  return section;
+}
+
+// States that the model may meet: bars spread over the hold-out, accounts between all cash and full positions.
+at::Tensor probe_states(const Data& data, std::uint64_t seed) {
+  const env::Market& market = data.splits.holdout.market;
+  std::vector<std::int32_t> bars;
+  for (const env::Segment& segment : market.segments) {
+    for (std::int64_t row = segment.begin + data.layout.lookback - 1; row < segment.end; ++row)
+      bars.push_back(static_cast<std::int32_t>(row));
+  }
+  const std::int64_t n = data.layout.assets_count();
+  env::Observation observation;
+  observation.bar = at::zeros({kProbeRows}, at::kInt);
+  observation.account = env::uniform(kProbeRows, 1 + n, seed, 0, at::kCPU) * data.rules.initial_capital;
+  for (std::int64_t k = 0; k < kProbeRows; ++k) {
+    const std::int32_t bar = bars[bars.size() * static_cast<std::size_t>(k) / kProbeRows];
+    observation.bar[k] = bar;
+    observation.account[k].narrow(0, 1, n).div_(market.price[bar].to(at::kFloat) * static_cast<double>(n));
+  }
+  return env::materialize(observation, market.tech, data.layout);
+}
+
+// What is served now, run over the candidate's hold-out.
+struct Champion {
+  std::optional<std::string> version;
+  release::Served state = release::Served::empty;
+  std::optional<evaluation::Backtest> backtest;
+  std::string note;  // why there is no backtest
+};
+
+Champion judge_champion(release::VersionStore& store, const std::string& name, const Settings& settings,
+                        const Data& data) {
+  Champion champion;
+  champion.version = store.adopt(name);
+  if (!champion.version) return champion;
+  const std::filesystem::path path = store.path_of(name, *champion.version);
+  champion.state = release::served_state(path);
+  if (champion.state == release::Served::damaged) {
+    champion.note = "it does not verify";
+    return champion;
+  }
+  try {
+    const release::Model model = release::load(path);
+    const std::optional<env::Layout> layout = release::served_layout(model);
+    if (!layout)
+      throw Error(Fault::incompatible,
+                  str("its ", model.architecture.observation, " inputs fit no layout of today's environment"));
+    Settings as_served = settings;
+    env::Market market = data.market;
+    if (layout->assets != data.layout.assets) throw Error(Fault::incompatible, "it trades other assets");
+    if (layout->features != data.layout.features) {
+      market = env::Market::of(env::read_bars(settings.run.bars, layout->assets), layout->features);
+      if (market.time != data.market.time) throw Error(Fault::incompatible, "its features are defined on other bars");
+    }
+    // The same bars: the candidate's hold-out, less what a longer lookback needs in front.
+    if (layout->lookback > data.layout.lookback)
+      throw Error(Fault::incompatible, "its lookback reaches before the hold-out's first bars");
+    market = market.with_segments(data.splits.holdout.market.segments);
+    env::Rules rules = model.rules.value_or(data.rules);
+    rules.lookback = layout->lookback;
+    champion.backtest = evaluation::backtest(market, *layout, rules, release::actor_of(model, *layout, market));
+  } catch (const Error& error) {
+    champion.state = release::Served::damaged;
+    champion.note = str("today's environment cannot serve it: ", error.what());
+  }
+  return champion;
+}
+
+std::string padded(std::string text, std::size_t width) {
+  // Count characters, not bytes: names may be UTF-8.
+  text.resize(std::max(width, text.size()), ' ');
+  return text;
+}
+
+std::string metrics_line(const std::string& name, const evaluation::Metrics& m) {
+  char buffer[200];
+  std::snprintf(buffer, sizeof buffer, "  %s %+9.2f %% %8.2f %8.2f %8.1f %% %9.1f %9.2f %8lld\n",
+                padded(name, 24).c_str(), 100 * m.total_return, m.sharpe_annual, m.sortino_annual, 100 * m.max_drawdown,
+                m.turnover, m.fees, static_cast<long long>(m.orders));
+  return buffer;
+}
+
+std::filesystem::path new_run_directory(const RetrainRequest& request) {
+  std::string stamp = iso_utc(std::chrono::duration_cast<std::chrono::seconds>(now_utc().time_since_epoch()).count());
+  std::erase_if(stamp, [](char c) { return c == '-' || c == ':'; });
+  std::filesystem::create_directories(request.runs);
+  for (int attempt = 1;; ++attempt) {
+    const std::filesystem::path directory =
+        request.runs / str(request.name, "-", stamp, attempt > 1 ? str("-", attempt) : std::string());
+    if (std::filesystem::create_directory(directory)) return directory;
+  }
+}
+
+}  // namespace
+
+RetrainResult retrain(const RetrainRequest& request, const Resolved& resolved, Profile& profile) {
+  release::require_name(request.name);
+  const Settings& settings = resolved.settings;
+  std::filesystem::create_directories(request.deployments);
+  std::filesystem::create_directories(request.runs);
+  const FileLock lock(request.runs / ("." + request.name + ".lock"), "retrain " + request.name);
+  release::VersionStore store(request.deployments);
+  store.slot(request.name);  // refuses what is not ours before hours are spent
+  const agents::Architecture architecture = architecture_of(settings);
+  store.require_room(2 * release::staged_bytes(architecture));
+
+  // Train.
+  prepare_machine(settings);
+  const Data data = load_data(settings);
+  log::info("train",
+            str(data.layout.size(), " inputs: ", data.layout.assets_count(), " assets x ", data.layout.features.size(),
+                " features x ", data.layout.lookback, " bars; train ", iso_utc(data.splits.train.first_time), " to ",
+                iso_utc(data.splits.train.last_time), ", hold-out from ", iso_utc(data.splits.holdout.first_time)));
+  const std::filesystem::path run_directory = new_run_directory(request);
+  write_file_atomically(run_directory / "config.ini", settings.as_ini());
+  const bool bf16 = settings.run.precision == "bf16";
+  Trainer trainer(settings, data.splits.train.market, run_directory, validation_on(data, bf16), profile);
+  const Plan& plan = trainer.plan();
+  report_plan(plan, settings, profile.total());
+  const double reserve = std::max(kJudgingSeconds, kJudgingShare * plan.budget_seconds);
+  const double training_seconds =
+      plan.budget_seconds > 0 ? std::max(1.0, plan.budget_seconds - profile.total() - reserve) : 0;
+  const Outcome outcome = trainer.run(training_seconds);
+  const double step_share = static_cast<double>(outcome.environment_steps) / static_cast<double>(plan.steps);
+  RetrainResult result;
+  if (outcome.signal != 0) {
+    result.exit_code = interrupt_exit_code(outcome.signal);
+    result.text =
+        str(outcome.ended, " after ", with_thousands(outcome.environment_steps), " steps; the run is saved in ",
+            run_directory.string(), "\ngo on with: ristretto train --resume --run ", run_directory.string(), "\n");
+    result.document = {{"name", request.name},
+                       {"ended", outcome.ended},
+                       {"run", run_directory.string()},
+                       {"steps", outcome.environment_steps}};
+    return result;
+  }
+
+  // Write the candidate.
+  profile.enter("judging");
+  release::Content content;
+  content.architecture = architecture;
+  const ft_transformer::Weights actor = outcome.best.policy.actor.to(at::kCPU, at::kFloat);
+  const ft_transformer::Weights critic = outcome.best.policy.critic.to(at::kCPU, at::kFloat);
+  content.actor = outcome.best.normalizer.folded(actor, architecture, data.layout);
+  content.critic = outcome.best.normalizer.folded(critic, architecture, data.layout);
+  content.layout = data.layout;
+  content.rules = data.rules;
+  for (const agents::Row& row : agents::table())
+    content.parameters[row.name] = json_of(agents::get(settings.hyperparameters, row));
+  if (resolved.trial) {
+    content.trial_number = resolved.trial->number;
+    content.trial_value = resolved.trial->values.empty() ? 0 : resolved.trial->values[0];
+  }
+  content.study_name = resolved.study_name;
+  content.probe_states = probe_states(data, static_cast<std::uint64_t>(settings.run.seed));
+
+  // Judge it: the served form of the weights, on bars that nothing has seen.
+  const env::Market& holdout = data.splits.holdout.market;
+  const auto served_actor = [&](const env::Market& market) -> evaluation::Actor {
+    return [&content, tech = market.tech](const env::Observation& seen) {
+      const at::NoGradGuard no_gradients;
+      return at::tanh(
+          agents::actor_mean(content.actor, content.architecture, env::materialize(seen, tech, content.layout)));
+    };
+  };
+  const evaluation::Backtest judged =
+      evaluation::backtest(holdout, data.layout, data.rules, served_actor(holdout), true);
+  const evaluation::Backtest validated = evaluation::backtest(data.splits.validation.market, data.layout, data.rules,
+                                                              served_actor(data.splits.validation.market));
+  const evaluation::Metrics metrics = evaluation::metrics_of(judged);
+  const std::vector<evaluation::Reference> references = evaluation::ladder(holdout, data.layout, data.rules);
+  const std::vector<std::string> ladder_problems = evaluation::check_ladder(references, data.rules);
+  const std::optional<std::string> look_ahead =
+      evaluation::look_ahead_violation(holdout, data.layout, data.rules, served_actor);
+  const Champion champion = judge_champion(store, request.name, settings, data);
+
+  Json training = {{"environment_steps", outcome.environment_steps},
+                   {"planned_steps", plan.steps},
+                   {"iterations", outcome.iterations},
+                   {"kept_iteration", outcome.best.iteration},
+                   {"optimizer_steps", outcome.optimizer_steps},
+                   {"seconds", outcome.seconds},
+                   {"ended", outcome.ended},
+                   {"relative_weight_change", outcome.weight_change},
+                   {"seed", settings.run.seed},
+                   {"device", describe(device_of(settings.run.device))},
+                   {"precision", settings.run.precision},
+                   {"portfolios", plan.portfolios},
+                   {"libtorch", RISTRETTO_LIBTORCH_VERSION},
+                   {"ristretto", RISTRETTO_VERSION},
+                   {"git_commit", RISTRETTO_COMMIT},
+                   {"command", request.command},
+                   {"run", run_directory.string()}};
+  for (std::size_t k = 0; k < outcome.reward_term_shares.size(); ++k) {
+    training["reward_term_shares"][env::kRewardTerms[k]] = outcome.reward_term_shares[k];
+  }
+  Json& sections = content.manifest_sections;
+  sections["study"] = study_section(resolved);
+  sections["hyperparameters"] = hyperparameters_section(settings);
+  sections["serving"] = {{"profile", settings.run.serving}, {"overrides", resolved.overridden}};
+  sections["training"] = training;
+  sections["data"] = data_section(settings, data);
+  sections["metrics"]["validation"] = json_of(evaluation::metrics_of(validated));
+  sections["metrics"]["holdout"] = json_of(metrics);
+  for (const evaluation::Reference& reference : references) {
+    sections["metrics"]["holdout_references"][reference.name] = json_of(reference.metrics);
+  }
+  if (champion.backtest) sections["metrics"]["holdout_champion"] = json_of(evaluation::metrics_of(*champion.backtest));
+
+  profile.enter("writing");
+  const std::filesystem::path staged = run_directory / "deployment";
+  std::filesystem::create_directories(staged / "training");
+  for (const char* file : {"config.ini", "checkpoint/checkpoint.safetensors"}) {
+    std::filesystem::copy_file(run_directory / file, staged / "training" / std::filesystem::path(file).filename());
+  }
+  release::stage(content, staged);
+  std::vector<release::GateResult> gates =
+      release::integrity_gates({staged, data.layout, judged.orders, outcome.environment_steps,
+                                outcome.iterations * plan.samples, outcome.optimizer_steps, outcome.weight_change});
+  gates.push_back({"ladder", ladder_problems.empty(), ladder_problems.empty() ? "in order" : "out of order", "in order",
+                   join(ladder_problems, "; ")});
+  gates.push_back({"look_ahead", !look_ahead, look_ahead ? "found" : "none", "none", look_ahead.value_or("")});
+  const double candidate_value = log_gain(judged);
+  const std::optional<double> champion_value =
+      champion.backtest ? std::optional(log_gain(*champion.backtest)) : std::nullopt;
+  const release::Verdict verdict =
+      release::decide(champion.state, release::all_passed(gates), candidate_value, champion_value);
+  const Json gates_json = release::json_of(gates);
+
+  std::string version, reason = verdict.reason;
+  bool served = false;
+  if (release::all_passed(gates)) {
+    version = store.publish(request.name, staged, {champion.version, verdict.status, gates_json});
+    if (verdict.serve && request.promote) {
+      store.serve(request.name, version, champion.version, verdict.reason, gates_json);
+      served = true;
+    } else if (!verdict.serve) {
+      store.refuse(request.name, version, verdict.reason, gates_json);
+    }
+  } else {
+    reason = release::refusals(gates);
+    store.refuse(request.name, std::nullopt, reason, gates_json);
+  }
+  const std::filesystem::path report = run_directory / "report.html";
+  profile.enter("other");
+  result.exit_code = served || (verdict.serve && !request.promote) ? 0 : static_cast<int>(Fault::refused);
+
+  // Tell.
+  const double total = profile.total();
+  const double in_training = profile.seconds_in("rollout") + profile.seconds_in("update");
+  result.document = {{"name", request.name},
+                     {"version", version},
+                     {"status", verdict.status},
+                     {"served", served},
+                     {"reason", reason},
+                     {"hyperparameters_from", resolved.origin},
+                     {"steps", outcome.environment_steps},
+                     {"planned_steps", plan.steps},
+                     {"iterations", outcome.iterations},
+                     {"seconds", total},
+                     {"training_share", in_training / total},
+                     {"holdout", json_of(metrics)},
+                     {"gates", gates_json},
+                     {"run", run_directory.string()},
+                     {"report", report.string()}};
+  for (const auto& [phase, seconds] : profile.seconds()) result.document["phases"][phase] = seconds;
+  std::string& text = result.text;
+  text =
+      str("\n", request.name, ": trained ", with_thousands(outcome.environment_steps), " of ",
+          with_thousands(plan.steps), " steps (", fixed(100 * step_share, 1), " %) in ", duration_text(outcome.seconds),
+          ", ended by ", outcome.ended, "; kept iteration ", outcome.best.iteration, " of ", outcome.iterations, "\n");
+  text += str("hyperparameters: ", resolved.origin, "\n");
+  text += str("\nhold-out, ", iso_utc(data.splits.holdout.first_time), " to ", iso_utc(data.splits.holdout.last_time),
+              ", ", metrics.bars, " bars, seen by nothing before:\n");
+  text += "  " + padded("", 24) + "     return   Sharpe  Sortino  drawdown  turnover      fees   orders\n";
+  text += metrics_line("this model", metrics);
+  if (champion.backtest) text += metrics_line("served until now", evaluation::metrics_of(*champion.backtest));
+  for (const evaluation::Reference& reference : references) text += metrics_line(reference.name, reference.metrics);
+  if (!champion.note.empty()) text += str("\nserved until now (", *champion.version, "): ", champion.note, "\n");
+  text += "\ngates: ";
+  for (const release::GateResult& gate : gates) text += str(gate.name, gate.passed ? " ok  " : " REFUSED  ");
+  text += "\n";
+  if (served) {
+    text += str("served: ", (request.deployments / request.name).string(), " -> ", version, ", status ", verdict.status,
+                " (", reason, ")\n");
+    text += "        unproven: no statistics stand behind it yet; do not put money on it\n";
+  } else if (version.empty()) {
+    text += str("refused, not published: ", reason, "\n        the candidate lies in ", staged.string(), "\n");
+  } else {
+    text += str(verdict.serve ? "published, not served as asked: " : "refused: ", reason,
+                "\n        published as version ", version, "\n");
+  }
+  text += str("time: ", duration_text(total), ", ", fixed(100 * in_training / total, 0),
+              " % of it in training; report: ", report.string(), "\n");
+  return result;
+}
+
+}  // namespace ristretto::train

@@ -1,0 +1,30 @@
+// The main job: hyperparameters from a study, training, judging on bars that nothing has seen, a new version, service.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "release/manifest.h"
+#include "train/profile.h"
+#include "train/resolve.h"
+
+namespace ristretto::train {
+
+struct RetrainRequest {
+  std::string name;  // under deployments
+  std::filesystem::path deployments = "deployments";
+  std::filesystem::path runs = "runs";
+  bool promote = true;  // serve the version if it passes
+  std::string command;  // as typed, for the manifest
+};
+
+struct RetrainResult {
+  release::Json document;  // all of it, for --json
+  std::string text;        // for people
+  int exit_code = 0;       // 0 served (or stopped before that as asked), 3 refused, 130 and 143 interrupted
+};
+
+// Everything: see the steps in retrain.cpp. Throws Error; whatever happens, what is served stays whole.
+RetrainResult retrain(const RetrainRequest& request, const Resolved& resolved, Profile& profile);
+
+}  // namespace ristretto::train
