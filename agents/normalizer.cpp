@@ -8,7 +8,6 @@
 #include <ATen/ops/flip.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/maximum.h>
-#include <ATen/ops/mul.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/scalar_tensor.h>

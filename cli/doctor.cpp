@@ -46,14 +46,14 @@ class Examination {
   void problem(const std::string& subject, const std::string& found, const std::string& remedy) {
     findings_.push_back({subject, false, found, remedy});
   }
-  // Whatever a check fails with is a finding, and the others go on.
-  void examine(const std::string& subject, const std::function<void()>& check) {
+  // Whatever a check fails with is a finding, and the others go on. remedy: where the error has no hint of its own.
+  void examine(const std::string& subject, const std::string& remedy, const std::function<void()>& check) {
     try {
       check();
     } catch (const Error& error) {
-      problem(subject, error.what(), error.hint());
+      problem(subject, error.what(), error.hint().empty() ? remedy : error.hint());
     } catch (const std::exception& error) {
-      problem(subject, error.what(), "make sure that it can be read");
+      problem(subject, error.what(), remedy);
     }
   }
   const std::vector<Finding>& findings() const { return findings_; }
@@ -210,7 +210,7 @@ void examine_deployments(Examination& examination, const fs::path& deployments) 
   if (names.empty()) examination.ok("deployments", str("nothing is deployed in ", deployments.string()));
   for (const std::string& name : names) {
     const std::string subject = "deployment " + name;
-    examination.examine(subject, [&] {
+    examination.examine(subject, "take it away, or put a version that is whole in service", [&] {
       const release::Slot slot = store.slot(name);
       const std::vector<std::string> problems = store.check(name);
       for (const std::string& found : problems) {
@@ -245,21 +245,27 @@ int doctor(const Arguments& arguments) {
     if (given.source == "command line") {
       settings.apply(given);
     } else {
-      examination.examine("settings", [&] { settings.apply(given); });
+      examination.examine("settings", "correct it, or leave it out", [&] { settings.apply(given); });
     }
   }
   const train::RunSettings& run = settings.run;
   const fs::path deployments = options.get("deployments", "deployments"), runs = options.get("runs", "runs");
   examination.ok("LibTorch", str(RISTRETTO_LIBTORCH_VERSION, ", CPU kernels for ", at::get_cpu_capability()));
-  examination.examine("device", [&] { examine_device(examination, run.device); });
-  examination.examine("threads", [&] { examine_threads(examination, run.threads); });
-  examination.examine("memory", [&] { examine_memory(examination); });
-  examination.examine("clock", [&] { examine_clock(examination); });
-  examination.examine("disk", [&] { examine_disk(examination, "disk of deployments", deployments); });
-  examination.examine("disk", [&] { examine_disk(examination, "disk of runs", runs); });
-  examination.examine("data", [&] { examine_data(examination, run); });
-  examination.examine("locks", [&] { examine_locks(examination, runs, deployments); });
-  examination.examine("deployments", [&] { examine_deployments(examination, deployments); });
+  examination.examine("device", "check the driver, or say --device cpu",
+                      [&] { examine_device(examination, run.device); });
+  examination.examine("threads", "give --threads N", [&] { examine_threads(examination, run.threads); });
+  examination.examine("memory", "give --memory-budget with each command", [&] { examine_memory(examination); });
+  examination.examine("clock", "set the clock (timedatectl)", [&] { examine_clock(examination); });
+  examination.examine("disk", "make sure that the directory can be read",
+                      [&] { examine_disk(examination, "disk of deployments", deployments); });
+  examination.examine("disk", "make sure that the directory can be read",
+                      [&] { examine_disk(examination, "disk of runs", runs); });
+  examination.examine("data", "ristretto data check lists every defect; --bars DIR names another directory",
+                      [&] { examine_data(examination, run); });
+  examination.examine("locks", "make sure that the directories can be read",
+                      [&] { examine_locks(examination, runs, deployments); });
+  examination.examine("deployments", "make sure that the directory can be read",
+                      [&] { examine_deployments(examination, deployments); });
 
   const std::vector<Finding>& findings = examination.findings();
   const auto problems = std::count_if(findings.begin(), findings.end(), [](const Finding& f) { return !f.ok; });
@@ -277,7 +283,8 @@ int doctor(const Arguments& arguments) {
       if (!finding.ok && !finding.remedy.empty()) table.row({"", "", "-> " + finding.remedy});
     }
     table.print();
-    std::printf("%s\n", problems == 0 ? "nothing is wrong" : str(problems, " problems").c_str());
+    std::printf("%s\n",
+                problems == 0 ? "nothing is wrong" : str(problems, problems == 1 ? " problem" : " problems").c_str());
   }
   return problems == 0 ? 0 : static_cast<int>(Fault::failed);
 }

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <cstdio>
 
 #include "cli/commands.h"
@@ -50,56 +49,6 @@ int list(const Arguments& arguments) {
     if (document.empty()) std::printf("nothing is deployed in %s\n", options.get("deployments", "deployments").c_str());
   }
   return problems.empty() ? 0 : static_cast<int>(Fault::incompatible);
-}
-
-int history(const Arguments& arguments) {
-  Options options("history NAME",
-                  "What happened to a deployment, oldest first: publications, promotions, refusals, rollbacks.");
-  options.positional("NAME", true);
-  options.value("deployments", "DIR", "[deployments]");
-  if (!options.parse(arguments)) return 0;
-  const release::VersionStore store(options.get("deployments", "deployments"));
-  const std::vector<release::Json> lines = store.history(options.get("NAME"));
-  if (options.json()) {
-    std::printf("%s\n", release::Json(lines).dump(2).c_str());
-    return 0;
-  }
-  for (const release::Json& line : lines) {
-    std::printf("%s  %-12s %s  %s\n", release::text_field(line, "time").c_str(),
-                release::text_field(line, "event").c_str(), release::text_field(line, "version").c_str(),
-                release::text_field(line, "reason").c_str());
-  }
-  if (lines.empty()) std::printf("nothing has happened to '%s'\n", options.get("NAME").c_str());
-  return 0;
-}
-
-int rollback(const Arguments& arguments) {
-  Options options("rollback NAME", "Puts the parent of what is served, or --to VERSION, back in service.");
-  options.positional("NAME", true);
-  options.value("to", "VERSION", "a version's number or id");
-  options.value("deployments", "DIR", "[deployments]");
-  options.flag("dry-run", "say what would be served, and change nothing");
-  if (!options.parse(arguments)) return 0;
-  release::VersionStore store(options.get("deployments", "deployments"));
-  const std::string name = options.get("NAME");
-  if (options.has("dry-run")) {
-    const std::optional<std::string> served = store.served(name);
-    std::string target = options.has("to") ? store.find(name, options.get("to")) : std::string();
-    for (const release::Version& version : store.list(name)) {
-      if (target.empty() && served && version.id == *served) target = version.parent;
-    }
-    if (target.empty())
-      throw Error(Fault::usage, str("'", name, "' has no earlier version"), "ristretto list shows what there is");
-    std::printf("dry run: %s would serve %s; nothing was changed\n", name.c_str(), target.c_str());
-    return 0;
-  }
-  const std::string version = store.rollback(name, options.find("to"), "rollback by hand");
-  if (options.json()) {
-    std::printf("%s\n", release::Json({{"name", name}, {"served", version}}).dump(2).c_str());
-  } else {
-    std::printf("%s serves %s\n", name.c_str(), version.c_str());
-  }
-  return 0;
 }
 
 }  // namespace ristretto::cli

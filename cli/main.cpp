@@ -1,6 +1,10 @@
 #include <c10/util/Exception.h>
+#include <fcntl.h>
 
+#include <cerrno>
+#include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <string>
 #include <vector>
@@ -63,9 +67,18 @@ int fail(const std::string& message, const std::string& hint, Fault fault) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // A closed standard stream's number would go to the first file opened, and our output into that file.
+  for (int fd = 0; fd <= 2; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) return 1;
+  }
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that has seen enough must not end a run
   install_interrupt_handlers();
   try {
-    return run({argv + 1, argv + argc});
+    const int code = run({argv + 1, argv + argc});
+    if (std::fflush(stdout) != 0 && errno != EPIPE) {
+      return fail(str("the output could not be written: ", std::strerror(errno)), "", Fault::failed);
+    }
+    return code;
   } catch (const Error& error) {
     return fail(error.what(), error.hint(), error.fault());
   } catch (const c10::OutOfMemoryError&) {

@@ -53,7 +53,6 @@ Options::Options(std::string usage, std::string summary) : parts_(std::make_uniq
   parts_->shown.add_options()("help,h", "shows this");
   parts_->names.emplace_back("help");
   flag("json", "one JSON document on standard output instead of text");
-  value("config", "FILE", "settings as INI lines, name = value");
   value("log-level", "LEVEL", "debug, info, warning, error or off");
   value("log-format", "FORMAT", "text or json");
   parts_->shown.add_options()("verbose,v", po::bool_switch(), "the same as --log-level debug")(
@@ -87,6 +86,7 @@ void Options::positional(const std::string& name, bool required) {
 void Options::settings() { settings(train::all_names()); }
 
 void Options::settings(const std::vector<std::string>& names) {
+  value("config", "FILE", "settings as INI lines, name = value");
   const agents::Hyperparameters defaults;
   const train::RunSettings run_defaults;
   for (const std::string& name : names) {

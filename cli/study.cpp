@@ -191,7 +191,7 @@ int show(const studies::StorageInfo& info, const Study& study, bool json) {
   std::printf("%s\n", plain(study.name).c_str());
   std::printf("  storage     %s (Optuna %s, revision %s)\n", plain(info.url).c_str(),
               plain(info.library_version).c_str(), plain(info.revision).c_str());
-  std::printf("  sampled by  %s\n", studies::name_of(studies::generation_of(study)));
+  std::printf("  read as     %s\n", studies::name_of(studies::generation_of(study)));
   std::printf("  direction   %s\n", directions_text(study).c_str());
   std::printf("  trials      %zu%s\n", study.trials.size(), states.c_str());
   for (const Trial* trial : best) {

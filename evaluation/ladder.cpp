@@ -1,12 +1,13 @@
 #include "evaluation/ladder.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <limits>
 
 #include "env/random.h"
 #include "env/step_batch.h"
@@ -15,7 +16,10 @@
 namespace ristretto::evaluation {
 namespace {
 
-constexpr int kMostUnits = 128;  // a plan's largest position, in largest orders: bounds the plan's table
+// A plan needs to know how many units may be held, but the position limit moves with the account's value: one plan for
+// each of these multiples of a full position at the start, and the best is taken.
+constexpr double kAccountGrowths[] = {1, 2, 4, 16};
+constexpr double kMostUnits = 2048;  // bounds the time that a plan takes
 constexpr const char* kNoFees = ", no fees";
 
 // Share of the initial capital. An agent by the rules may lose this much by what a plan does not know (forced sales, an
@@ -31,35 +35,66 @@ Actor constant(double action) {
 
 Actor random_actor(std::uint64_t seed) {
   return [seed, step = std::int64_t{0}](const env::Observation& seen) mutable {
-    const at::Tensor uniform =
+    const at::Tensor numbers =
         env::uniform(seen.account.size(0), seen.account.size(1) - 1, seed, step++, seen.account.device());
-    return at::Tensor(uniform * 2 - 1);
+    return at::Tensor(numbers * 2 - 1);
   };
 }
 
-// orders[(row, k)] in {-1, 0, 1} for rows [first, last) of one asset whose order at `row` is executed at price[row +
-// 1]; k = 0..most units are held. stride: of `price` and `orders` between rows.
-void plan(const double* price, std::int64_t price_stride, std::int64_t first, std::int64_t last, int most, double fee,
-          std::int8_t* orders, std::int64_t order_stride) {
+// What to do at a row with k units held: buy one if k < buy_below, sell one if k >= sell_from. That two numbers are
+// enough is because the worth of k units is concave in k.
+struct Orders {
+  float buy_below = 0;
+  float sell_from = std::numeric_limits<float>::infinity();
+};
+
+// The plan of rows [first, last) of one asset whose order at `row` is executed at price[row + 1]; 0..most units may be
+// held. Consecutive rows are `stride` numbers apart in both tables.
+void plan(const double* price, Orders* orders, std::int64_t stride, std::int64_t first, std::int64_t last,
+          std::int64_t most, double fee) {
   std::vector<double> worth(static_cast<std::size_t>(most) + 1), next(worth.size());
-  for (int k = 0; k <= most; ++k) next[k] = k * price[last * price_stride];
+  for (std::int64_t k = 0; k <= most; ++k) next[k] = static_cast<double>(k) * price[last * stride];
   for (std::int64_t row = last - 1; row >= first; --row) {
-    const double p = price[(row + 1) * price_stride];
-    for (int k = 0; k <= most; ++k) {
-      worth[k] = next[k];
-      std::int8_t best = 0;
-      if (k > 0 && next[k - 1] + p * (1 - fee) > worth[k]) {
-        worth[k] = next[k - 1] + p * (1 - fee);
-        best = -1;
-      }
-      if (k < most && next[k + 1] - p * (1 + fee) > worth[k]) {
-        worth[k] = next[k + 1] - p * (1 + fee);
-        best = 1;
-      }
-      orders[row * order_stride + k] = best;
+    const double cost = price[(row + 1) * stride] * (1 + fee), gain = price[(row + 1) * stride] * (1 - fee);
+    std::int64_t buy_below = 0, sell_from = most + 1;
+    for (std::int64_t k = 0; k <= most; ++k) {
+      const double bought = k < most ? next[k + 1] - cost : next[k];
+      const double sold = k > 0 ? next[k - 1] + gain : next[k];
+      worth[k] = std::max({next[k], bought, sold});
+      if (bought > next[k]) buy_below = k + 1;
+      if (sold > next[k]) sell_from = std::min(sell_from, k);
     }
+    orders[row * stride] = {static_cast<float>(buy_below), static_cast<float>(sell_from)};
     worth.swap(next);
   }
+}
+
+// Looks up the plan, for at most `most` units of the largest order, with what is held.
+Actor planned(const env::Market& market, const env::Rules& rules, std::int64_t most) {
+  const std::int64_t n = rules.assets;
+  const at::Tensor price = market.price.to(at::kCPU, at::kDouble).contiguous();
+  const double* p = price.const_data_ptr<double>();
+  std::vector<Orders> orders(static_cast<std::size_t>(market.rows() * n));
+  at::Tensor units = at::full({market.rows(), n}, 1.0, at::kFloat);  // of the largest order
+  for (const env::Segment& segment : market.segments) {
+    if (segment.size() < env::smallest_window(rules.lookback)) continue;
+    const std::int64_t first = segment.begin + env::first_step(rules.lookback);
+    const std::int64_t last = segment.begin + env::last_step(static_cast<std::int32_t>(segment.size()), rules.lookback);
+    for (std::int64_t i = 0; i < n; ++i) {
+      const double largest = rules.initial_capital / (p[segment.begin * n + i] * rules.norm_action);
+      if (!(largest > rules.min_qty[i])) continue;  // cannot be traded
+      units.narrow(0, segment.begin, segment.size()).select(1, i).fill_(largest);
+      plan(p + i, orders.data() + i, n, first, last, std::min(most, last - first), rules.fee_fraction);
+    }
+  }
+  static_assert(sizeof(Orders) == 2 * sizeof(float));
+  const at::Device device = market.price.device();
+  const at::Tensor table = at::from_blob(orders.data(), {market.rows(), n, 2}, at::kFloat).clone().to(device);
+  return [table, units = units.to(device), n](const env::Observation& seen) {
+    const at::Tensor held = (seen.account.narrow(1, 1, n) / units.index_select(0, seen.bar)).round();
+    const at::Tensor now = table.index_select(0, seen.bar);
+    return at::Tensor(held.lt(now.select(2, 0)).to(at::kFloat) - held.ge(now.select(2, 1)).to(at::kFloat));
+  };
 }
 
 Reference measured(std::string name, Backtest run) {
@@ -70,32 +105,19 @@ Reference measured(std::string name, Backtest run) {
 }  // namespace
 
 Actor perfect_foresight(const env::Market& market, const env::Layout& layout, const env::Rules& rules) {
-  const std::int64_t n = layout.assets_count(), rows = market.rows();
   const double limit = rules.max_position_fraction > 0 ? rules.max_position_fraction : 1;
-  const int most = static_cast<int>(std::clamp(std::ceil(2 * rules.norm_action * limit), 1.0, double{kMostUnits}));
-  const at::Tensor price = market.price.to(at::kCPU, at::kDouble).contiguous();
-  const double* p = price.const_data_ptr<double>();
-  at::Tensor orders = at::zeros({rows, n, most + 1}, at::kChar);
-  at::Tensor units = at::full({rows, n}, 1.0, at::kFloat);  // of the largest order
-  auto* order = orders.mutable_data_ptr<std::int8_t>();
-  float* unit = units.mutable_data_ptr<float>();
-  for (const env::Segment& segment : market.segments) {
-    if (segment.size() < env::smallest_window(rules.lookback)) continue;
-    const std::int64_t first = segment.begin + env::first_step(rules.lookback);
-    const std::int64_t last = segment.begin + env::last_step(static_cast<std::int32_t>(segment.size()), rules.lookback);
-    for (std::int64_t i = 0; i < n; ++i) {
-      const double largest = rules.initial_capital / (p[segment.begin * n + i] * rules.norm_action);
-      if (!(largest > rules.min_qty[i])) continue;  // cannot be traded
-      for (std::int64_t row = first; row < last; ++row) unit[row * n + i] = static_cast<float>(largest);
-      plan(p + i, n, first, last, most, rules.fee_fraction, order + i * (most + 1), n * (most + 1));
-    }
+  const double full_position = std::ceil(rules.norm_action * limit);  // in largest orders, at the window's start
+  Actor best = constant(0);
+  double best_value = rules.initial_capital;
+  for (const double growth : kAccountGrowths) {
+    const double most = std::clamp(full_position * growth, 1.0, kMostUnits);
+    const Actor actor = planned(market, rules, static_cast<std::int64_t>(most));
+    const double value = backtest(market, layout, rules, actor).value.back();
+    if (value <= best_value) continue;
+    best = actor;
+    best_value = value;
   }
-  orders = orders.to(market.price.device());
-  units = units.to(market.price.device());
-  return [orders, units, most, n](const env::Observation& seen) {
-    const at::Tensor held = (seen.account.narrow(1, 1, n) / units.index_select(0, seen.bar)).round().clamp(0, most);
-    return orders.index_select(0, seen.bar).gather(2, held.to(at::kLong).unsqueeze(2)).squeeze(2).to(at::kFloat);
-  };
+  return best;
 }
 
 std::vector<Reference> ladder(const env::Market& market, const env::Layout& layout, const env::Rules& rules,

@@ -25,9 +25,9 @@ std::vector<Reference> ladder(const env::Market& market, const env::Layout& layo
                               std::uint64_t seed = 0);
 const Reference& find(const std::vector<Reference>& references, const std::string& name);
 
-// Sells and buys with knowledge of all bars of the market's segments: for each asset the plan of orders {-1, 0, 1} that
-// gains most after fees, as if the cash sufficed, by dynamic programming over (bar, units held); it looks up what to do
-// with what it holds.
+// Trades by the rules with knowledge of all bars of the market's segments: for each asset the plan of largest orders
+// that gains most after fees, as if the cash sufficed (dynamic programming over bars and units held); or nothing, if
+// that is better.
 Actor perfect_foresight(const env::Market& market, const env::Layout& layout, const env::Rules& rules);
 
 // In words, each way in which the references of ladder() are not in the order that they must be: cash exactly 0 and

@@ -10,7 +10,7 @@
 #include "evaluation/backtest.h"
 #include "evaluation/look_ahead.h"
 #include "platform/error.h"
-#include "tests/random_market.h"
+#include "random_market.h"
 
 using namespace ristretto;
 using namespace ristretto::evaluation;
@@ -46,7 +46,7 @@ TEST_CASE("backtest: windows stepped together give what each gives when stepped 
     const env::Layout layout = layout_of(market, lookback);
     const env::Rules rules = rules_of(market, lookback);
     const Backtest together = backtest(market, layout, rules, feature_actor(market, 0), true);
-    REQUIRE(together.windows == market.segments);
+    REQUIRE((together.windows == market.segments));
     double chained = 1, fees = 0;
     std::int64_t orders = 0;
     std::size_t at = 0;
@@ -154,7 +154,7 @@ TEST_CASE("backtest: segments too short for a step are skipped and counted; none
   const Actor buy = [](const auto& seen) { return filled(seen, 1); };
   const Backtest run = backtest(market, layout, rules, buy);
   CHECK(run.skipped_segments == 2);
-  CHECK(run.windows == std::vector<env::Segment>{market.segments[1]});
+  CHECK((run.windows == std::vector<env::Segment>{market.segments[1]}));
   CHECK_THROWS_AS(backtest(market.with_segments({market.segments[0]}), layout, rules, buy), Error);
 }
 

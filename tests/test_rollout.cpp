@@ -1,7 +1,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/zeros_like.h>
 #include <doctest/doctest.h>
 
 #include "agents/rollout.h"

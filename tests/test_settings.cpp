@@ -101,6 +101,10 @@ TEST_CASE("settings: what is written as INI is read back") {
   CHECK(read.run.seed == 7);
   CHECK(read.hyperparameters.net_dimension == 64);
   CHECK(read.source_of("gamma").find(".ini:") != std::string::npos);
+  const Resolved mlp = resolve({}, {}, {});
+  std::ofstream(file) << mlp.settings.as_ini();
+  CHECK(resolve({}, {}, read_config(file.string())).settings.hyperparameters == mlp.settings.hyperparameters);
+  std::filesystem::remove(file);
 }
 
 TEST_CASE("settings: sizes") {

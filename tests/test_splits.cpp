@@ -1,3 +1,4 @@
+#include <ATen/ops/empty.h>  // before doctest: it brings a CHECK of its own
 #include <doctest/doctest.h>
 
 #include <fstream>
@@ -8,7 +9,7 @@
 #include "env/indicators.h"
 #include "evaluation/splits.h"
 #include "platform/error.h"
-#include "tests/random_market.h"
+#include "random_market.h"
 
 using namespace ristretto;
 using namespace ristretto::evaluation;
@@ -77,9 +78,9 @@ TEST_CASE("splits: by time, a boundary purges the lookback and the warm-up of th
   const int lookback = 3;
   REQUIRE(env::warm_up_rows(market.features) == 33);
   const Splits splits = split_by_time(market, lookback, {});
-  CHECK(splits.train.market.segments == Segments{{0, 400}, {400, 700}});
-  CHECK(splits.validation.market.segments == Segments{{700 + 35, 850}});
-  CHECK(splits.holdout.market.segments == Segments{{850 + 35, 1000}});
+  CHECK((splits.train.market.segments == Segments{{0, 400}, {400, 700}}));
+  CHECK((splits.validation.market.segments == Segments{{700 + 35, 850}}));
+  CHECK((splits.holdout.market.segments == Segments{{850 + 35, 1000}}));
   CHECK(splits.purged_bars == 70);
   CHECK(splits.train.first_time == market.time.front());
   CHECK(splits.train.last_time == market.time[699]);
@@ -90,9 +91,9 @@ TEST_CASE("splits: by time, a boundary purges the lookback and the warm-up of th
 
 TEST_CASE("splits: a boundary on a gap purges nothing, since no indicator reaches across") {
   const Splits splits = split_by_time(with_warm_up(random_market({700, 150, 150})), 1, {});
-  CHECK(splits.train.market.segments == Segments{{0, 700}});
-  CHECK(splits.validation.market.segments == Segments{{700, 850}});
-  CHECK(splits.holdout.market.segments == Segments{{850, 1000}});
+  CHECK((splits.train.market.segments == Segments{{0, 700}}));
+  CHECK((splits.validation.market.segments == Segments{{700, 850}}));
+  CHECK((splits.holdout.market.segments == Segments{{850, 1000}}));
   CHECK(splits.purged_bars == 0);
 }
 
@@ -103,9 +104,9 @@ TEST_CASE("splits: a date pins the hold-out, and the fractions share the rest in
   settings.validation_fraction = 0.2;
   settings.holdout_from = market.time[800];
   const Splits splits = split_by_time(market, 1, settings);
-  CHECK(splits.train.market.segments == Segments{{0, 500}, {500, 600}});
-  CHECK(splits.validation.market.segments == Segments{{633, 800}});
-  CHECK(splits.holdout.market.segments == Segments{{833, 1000}});
+  CHECK((splits.train.market.segments == Segments{{0, 500}, {500, 600}}));
+  CHECK((splits.validation.market.segments == Segments{{633, 800}}));
+  CHECK((splits.holdout.market.segments == Segments{{833, 1000}}));
   settings.holdout_from = market.time[800] - 1;  // between two bars
   CHECK(split_by_time(market, 1, settings).holdout.first_time == market.time[833]);
 }
@@ -133,9 +134,9 @@ TEST_CASE("splits: a part without one step, and impossible settings, are errors 
 
 TEST_CASE("splits: bars by number make segments that join across neither a gap nor a removed block") {
   const env::Market market = random_market({10, 10});
-  CHECK(with_bars(market, {0, 1, 2, 5, 6, 8, 9, 10, 11, 19}).segments ==
-        Segments{{0, 3}, {5, 7}, {8, 10}, {10, 12}, {19, 20}});
+  CHECK((with_bars(market, {0, 1, 2, 5, 6, 8, 9, 10, 11, 19}).segments ==
+         Segments{{0, 3}, {5, 7}, {8, 10}, {10, 12}, {19, 20}}));
   // Numbers count the bars of the segments, which need not begin at row 0.
   const env::Market later = market.with_segments({{4, 8}, {12, 20}});
-  CHECK(with_bars(later, {0, 3, 4, 5, 11}).segments == Segments{{4, 5}, {7, 8}, {12, 14}, {19, 20}});
+  CHECK((with_bars(later, {0, 3, 4, 5, 11}).segments == Segments{{4, 5}, {7, 8}, {12, 14}, {19, 20}}));
 }

@@ -1,5 +1,6 @@
 // Does the agent learn to trade? Planted signals and pure noise (algorithms.md 2.7).
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/tanh.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>

@@ -14,6 +14,8 @@
 #include "evaluation/ladder.h"
 #include "evaluation/look_ahead.h"
 #include "evaluation/metrics.h"
+#include "evaluation/metrics_table.h"
+#include "evaluation/report.h"
 #include "platform/atomic_file.h"
 #include "platform/clock.h"
 #include "platform/error.h"
@@ -35,8 +37,10 @@ namespace {
 
 using release::Json;
 
-constexpr double kJudgingShare = 0.06;  // of a time budget that is kept for judging and writing
-constexpr double kJudgingSeconds = 8;   // at least
+constexpr double kLadderSeconds = 4;      // the reference agents on the hold-out, and the rest of judging
+constexpr double kBytesPerSecond = 20e6;  // writing, hashing and verifying a version
+constexpr double kJudgingValidations =
+    4;  // hold-out, validation, champion and look-ahead take about as long as one each
 constexpr std::int64_t kProbeRows = 16;
 
 double log_gain(const evaluation::Backtest& backtest) {
@@ -45,20 +49,6 @@ double log_gain(const evaluation::Backtest& backtest) {
 
 // Not finite (a ratio without a loss) is null: JSON has no such number.
 Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
-
-Json json_of(const evaluation::Metrics& m) {
-  return {{"total_return", number(m.total_return)},
-          {"sharpe_per_bar", number(m.sharpe)},
-          {"sharpe_annual", number(m.sharpe_annual)},
-          {"sortino_annual", number(m.sortino_annual)},
-          {"max_drawdown", number(m.max_drawdown)},
-          {"volatility_annual", number(m.volatility_annual)},
-          {"turnover", number(m.turnover)},
-          {"mean_position", number(m.mean_position)},
-          {"fees", number(m.fees)},
-          {"orders", m.orders},
-          {"bars", m.bars}};
-}
 
 Json json_of(const agents::Value& value) {
   return std::visit(
@@ -185,20 +175,6 @@ Champion judge_champion(release::VersionStore& store, const std::string& name, c
   return champion;
 }
 
-std::string padded(std::string text, std::size_t width) {
-  // Count characters, not bytes: names may be UTF-8.
-  text.resize(std::max(width, text.size()), ' ');
-  return text;
-}
-
-std::string metrics_line(const std::string& name, const evaluation::Metrics& m) {
-  char buffer[200];
-  std::snprintf(buffer, sizeof buffer, "  %s %+9.2f %% %8.2f %8.2f %8.1f %% %9.1f %9.2f %8lld\n",
-                padded(name, 24).c_str(), 100 * m.total_return, m.sharpe_annual, m.sortino_annual, 100 * m.max_drawdown,
-                m.turnover, m.fees, static_cast<long long>(m.orders));
-  return buffer;
-}
-
 std::filesystem::path new_run_directory(const RetrainRequest& request) {
   std::string stamp = iso_utc(std::chrono::duration_cast<std::chrono::seconds>(now_utc().time_since_epoch()).count());
   std::erase_if(stamp, [](char c) { return c == '-' || c == ':'; });
@@ -236,10 +212,10 @@ RetrainResult retrain(const RetrainRequest& request, const Resolved& resolved, P
   Trainer trainer(settings, data.splits.train.market, run_directory, validation_on(data, bf16), profile);
   const Plan& plan = trainer.plan();
   report_plan(plan, settings, profile.total());
-  const double reserve = std::max(kJudgingSeconds, kJudgingShare * plan.budget_seconds);
+  const double reserve = kLadderSeconds + static_cast<double>(release::staged_bytes(architecture)) / kBytesPerSecond;
   const double training_seconds =
       plan.budget_seconds > 0 ? std::max(1.0, plan.budget_seconds - profile.total() - reserve) : 0;
-  const Outcome outcome = trainer.run(training_seconds);
+  const Outcome outcome = trainer.run(training_seconds, kJudgingValidations);
   const double step_share = static_cast<double>(outcome.environment_steps) / static_cast<double>(plan.steps);
   RetrainResult result;
   if (outcome.signal != 0) {
@@ -361,6 +337,12 @@ RetrainResult retrain(const RetrainRequest& request, const Resolved& resolved, P
     store.refuse(request.name, std::nullopt, reason, gates_json);
   }
   const std::filesystem::path report = run_directory / "report.html";
+  std::vector<evaluation::Reference> shown = references;
+  if (champion.backtest) {
+    shown.insert(shown.begin(), {"served until now", evaluation::metrics_of(*champion.backtest), *champion.backtest});
+  }
+  evaluation::write_report(
+      report, evaluation::report_of(str(request.name, " on the hold-out"), judged, shown, data.layout.assets));
   profile.enter("other");
   result.exit_code = served || (verdict.serve && !request.promote) ? 0 : static_cast<int>(Fault::refused);
 
@@ -391,10 +373,11 @@ RetrainResult retrain(const RetrainRequest& request, const Resolved& resolved, P
   text += str("hyperparameters: ", resolved.origin, "\n");
   text += str("\nhold-out, ", iso_utc(data.splits.holdout.first_time), " to ", iso_utc(data.splits.holdout.last_time),
               ", ", metrics.bars, " bars, seen by nothing before:\n");
-  text += "  " + padded("", 24) + "     return   Sharpe  Sortino  drawdown  turnover      fees   orders\n";
-  text += metrics_line("this model", metrics);
-  if (champion.backtest) text += metrics_line("served until now", evaluation::metrics_of(*champion.backtest));
-  for (const evaluation::Reference& reference : references) text += metrics_line(reference.name, reference.metrics);
+  text += evaluation::table_header();
+  text += evaluation::table_line("this model", metrics);
+  if (champion.backtest) text += evaluation::table_line("served until now", evaluation::metrics_of(*champion.backtest));
+  for (const evaluation::Reference& reference : references)
+    text += evaluation::table_line(reference.name, reference.metrics);
   if (!champion.note.empty()) text += str("\nserved until now (", *champion.version, "): ", champion.note, "\n");
   text += "\ngates: ";
   for (const release::GateResult& gate : gates) text += str(gate.name, gate.passed ? " ok  " : " REFUSED  ");

@@ -135,7 +135,10 @@ std::string Settings::as_ini() const {
   }
   out += "\n[hyperparameters]\n";
   for (const agents::Row& row : agents::table()) {
-    out += str(row.name, " = ", agents::text_of(agents::get(hyperparameters, row)), "  ; ", source_of(row.name), "\n");
+    // What the network does not read would be an error if it were read back as chosen.
+    const bool unread = row.ft_only && !hyperparameters.use_ft_encoder;
+    out += str(unread ? "; " : "", row.name, " = ", agents::text_of(agents::get(hyperparameters, row)), "  ; ",
+               source_of(row.name), "\n");
   }
   return out;
 }

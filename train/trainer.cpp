@@ -400,7 +400,7 @@ const Plan& Trainer::plan() const { return state_->plan; }
 
 void Trainer::resume() { state_->restore(); }
 
-Outcome Trainer::run(double seconds_left) {
+Outcome Trainer::run(double seconds_left, double validations_after) {
   State& s = *state_;
   const Stopwatch watch;
   RunLog run_log(s.directory);
@@ -408,6 +408,16 @@ Outcome Trainer::run(double seconds_left) {
   Stopwatch since_checkpoint, since_validation;
   double validation_seconds = 0;
   std::int64_t validated_at = -1;
+  if (s.validate) {
+    s.profile.enter("validation");
+    const Stopwatch validating;
+    log::info("train", str(s.iteration == 0 ? "before training" : "as resumed", ": validation ",
+                           s.validate(s.policy, s.normalizer).text));
+    validation_seconds = validating.seconds();
+    since_validation.restart();
+    s.profile.enter("other");
+  }
+  if (seconds_left > 0) seconds_left = std::max(1.0, seconds_left - (1 + validations_after) * validation_seconds);
   std::string ended = "steps";
   int signal = 0;
   const auto validate_and_save = [&] {
@@ -426,7 +436,7 @@ Outcome Trainer::run(double seconds_left) {
 
   // An update that is under way ends at its next minibatch when the time is up or a signal came.
   const auto keep_going = [&] {
-    return interrupt_requested() == 0 && (seconds_left <= 0 || watch.seconds() + validation_seconds < seconds_left);
+    return interrupt_requested() == 0 && (seconds_left <= 0 || watch.seconds() < seconds_left);
   };
   std::int64_t done_here = 0;
   while (s.environment_steps < s.plan.steps) {
@@ -435,7 +445,7 @@ Outcome Trainer::run(double seconds_left) {
       ended = signal == 2 ? "SIGINT" : "SIGTERM";
       break;
     }
-    if (seconds_left > 0 && done_here > 0 && watch.seconds() + validation_seconds >= seconds_left) {
+    if (seconds_left > 0 && done_here > 0 && watch.seconds() >= seconds_left) {
       ended = "time budget";
       break;
     }

@@ -74,9 +74,10 @@ class Trainer {
 
   // Goes on from directory/checkpoint. Throws Error(incompatible) where the settings that may not change did.
   void resume();
-  // Until the steps are done, the time is up (seconds_left of wall time, 0: no limit) or a signal came; saves before it
-  // returns. Throws Error(failed) when loss or weights are not finite, the last good checkpoint kept.
-  Outcome run(double seconds_left);
+  // Until the steps are done, the time is up or a signal came; saves before it returns. seconds_left: wall time for
+  // this and for `validations_after` further runs of the validation's length, 0: no limit. Throws Error(failed) when
+  // loss or weights are not finite, the last good checkpoint kept.
+  Outcome run(double seconds_left, double validations_after = 0);
 
   const Plan& plan() const;
 

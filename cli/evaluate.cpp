@@ -1,0 +1,113 @@
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "evaluation/ladder.h"
+#include "evaluation/metrics_table.h"
+#include "evaluation/report.h"
+#include "platform/clock.h"
+#include "platform/error.h"
+#include "platform/text.h"
+#include "release/served_actor.h"
+#include "train/settings.h"
+
+namespace ristretto::cli {
+namespace {
+
+// The bars from `from` to before `to`, seconds UTC, as segments of the market.
+env::Market between(const env::Market& market, std::optional<std::int64_t> from, std::optional<std::int64_t> to) {
+  std::vector<env::Segment> segments;
+  for (env::Segment segment : market.segments) {
+    while (segment.begin < segment.end && from && market.time[static_cast<std::size_t>(segment.begin)] < *from) {
+      ++segment.begin;
+    }
+    while (segment.begin < segment.end && to && market.time[static_cast<std::size_t>(segment.end - 1)] >= *to) {
+      --segment.end;
+    }
+    if (segment.size() > 0) segments.push_back(segment);
+  }
+  return market.with_segments(segments);
+}
+
+std::optional<std::int64_t> date(const Options& options, const char* name) {
+  const auto text = options.find(name);
+  if (!text) return std::nullopt;
+  const auto seconds = parse_utc(*text);
+  if (!seconds) throw Error(Fault::usage, str("--", name, " is '", *text, "', expected a date such as 2023-03-01"));
+  return seconds;
+}
+
+}  // namespace
+
+int evaluate(const Arguments& arguments) {
+  Options options("evaluate PATH", "Backtest of a model as it is served, against references, with a report.");
+  options.positional("PATH", true);
+  options.value("from", "DATE", "first bar");
+  options.value("to", "DATE", "the bars before it");
+  options.value("timerange", "FROM-TO", "both, such as 20230101-20230401");
+  options.value("out", "FILE", "the report [report.html]");
+  options.settings({"bars", "initial_capital", "fee_fraction"});
+  if (!options.parse(arguments)) return 0;
+  train::Settings settings;
+  for (const train::Given& given : options.given()) settings.apply(given);
+  std::optional<std::int64_t> from = date(options, "from"), to = date(options, "to");
+  if (const auto range = options.find("timerange")) {
+    const std::vector<std::string> ends = split(*range, '-');
+    if (ends.size() == 2) {
+      if (!ends[0].empty()) from = parse_utc(ends[0]);
+      if (!ends[1].empty()) to = parse_utc(ends[1]);
+    }
+    if (ends.size() != 2 || (!ends[0].empty() && !from) || (!ends[1].empty() && !to)) {
+      throw Error(Fault::usage, str("--timerange is '", *range, "', expected such as 20230101-20230401"));
+    }
+  }
+
+  const release::Model model = release::load(options.get("PATH"));
+  const std::optional<env::Layout> layout = release::served_layout(model);
+  if (!layout) {
+    throw Error(Fault::incompatible,
+                str(model.path.string(), " takes ", model.architecture.observation, " values and ",
+                    model.architecture.actions, " actions: no layout of today's environment"),
+                "README, 'A model does not load'; retrain makes a new one");
+  }
+  env::Rules rules;
+  if (model.rules) {
+    rules = *model.rules;
+  } else {
+    rules.assets = static_cast<int>(layout->assets.size());
+    for (int i = 0; i < rules.assets; ++i) rules.min_qty[i] = env::minimum_quantity(layout->assets[i]);
+  }
+  rules.lookback = layout->lookback;
+  if (settings.sources.count("initial_capital") > 0) rules.initial_capital = settings.run.initial_capital;
+  if (settings.sources.count("fee_fraction") > 0) rules.fee_fraction = settings.run.fee_fraction;
+  const env::Market market =
+      between(env::Market::of(env::read_bars(settings.run.bars, layout->assets), layout->features), from, to);
+  const evaluation::Backtest backtest =
+      evaluation::backtest(market, *layout, rules, release::actor_of(model, *layout, market), true);
+  const std::vector<evaluation::Reference> references = evaluation::ladder(market, *layout, rules);
+  const std::filesystem::path report = options.get("out", "report.html");
+  evaluation::write_report(report,
+                           evaluation::report_of(model.path.filename().string(), backtest, references, layout->assets));
+  if (options.json()) {
+    nlohmann::ordered_json document = {{"model", model.path.string()},
+                                       {"first_bar", iso_utc(backtest.time.front())},
+                                       {"last_bar", iso_utc(backtest.time.back())},
+                                       {"metrics", evaluation::json_of(evaluation::metrics_of(backtest))},
+                                       {"report", report.string()}};
+    for (const auto& reference : references)
+      document["references"][reference.name] = evaluation::json_of(reference.metrics);
+    std::printf("%s\n", document.dump(2).c_str());
+    return 0;
+  }
+  std::printf("%s, %s to %s\n%s", model.path.c_str(), iso_utc(backtest.time.front()).c_str(),
+              iso_utc(backtest.time.back()).c_str(), evaluation::table_header().c_str());
+  std::printf("%s", evaluation::table_line("this model", evaluation::metrics_of(backtest)).c_str());
+  for (const auto& reference : references) {
+    std::printf("%s", evaluation::table_line(reference.name, reference.metrics).c_str());
+  }
+  std::printf("report: %s\n", report.c_str());
+  return 0;
+}
+
+}  // namespace ristretto::cli

@@ -1,0 +1,40 @@
+#include <cstdio>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "platform/error.h"
+#include "platform/text.h"
+#include "release/versions.h"
+
+namespace ristretto::cli {
+
+int rollback(const Arguments& arguments) {
+  Options options("rollback NAME", "Puts the parent of what is served, or --to VERSION, back in service.");
+  options.positional("NAME", true);
+  options.value("to", "VERSION", "a version's number or id");
+  options.value("deployments", "DIR", "[deployments]");
+  options.flag("dry-run", "say what would be served, and change nothing");
+  if (!options.parse(arguments)) return 0;
+  release::VersionStore store(options.get("deployments", "deployments"));
+  const std::string name = options.get("NAME");
+  if (options.has("dry-run")) {
+    const std::optional<std::string> served = store.served(name);
+    std::string target = options.has("to") ? store.find(name, options.get("to")) : std::string();
+    for (const release::Version& version : store.list(name)) {
+      if (target.empty() && served && version.id == *served) target = version.parent;
+    }
+    if (target.empty())
+      throw Error(Fault::usage, str("'", name, "' has no earlier version"), "ristretto list shows what there is");
+    std::printf("dry run: %s would serve %s; nothing was changed\n", name.c_str(), target.c_str());
+    return 0;
+  }
+  const std::string version = store.rollback(name, options.find("to"), "rollback by hand");
+  if (options.json()) {
+    std::printf("%s\n", release::Json({{"name", name}, {"served", version}}).dump(2).c_str());
+  } else {
+    std::printf("%s serves %s\n", name.c_str(), version.c_str());
+  }
+  return 0;
+}
+
+}  // namespace ristretto::cli

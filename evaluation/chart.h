@@ -1,0 +1,38 @@
+// Time series as inline SVG: lines, and shares stacked on each other. Colours are classes of the page's style.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "evaluation/backtest.h"
+
+namespace ristretto::evaluation {
+
+// Text with the characters that HTML and SVG read as markup escaped.
+std::string escaped(const std::string& text);
+
+struct Line {
+  std::string name;       // written at its end
+  std::string colour;     // class
+  std::vector<double> y;  // one a bar of the backtest
+  double start = 0;       // at the first window's start; a later window starts where the one before ended
+  bool filled = false;    // down from `start`
+};
+
+enum class Scale { automatic, linear };  // automatic: logarithmic where the largest is several times the smallest
+
+struct LineChart {
+  std::string label;  // what it shows, for those who cannot see it
+  std::string unit;   // of the vertical axis; "(log scale)" is added where it is one
+  int height = 320;   // pixels of 960
+  Scale scale = Scale::linear;
+  bool percent = false;
+};
+
+// All lines belong to backtests of the same windows as `axis`, whose times they share. Bars without market are shaded.
+std::string line_chart(const Backtest& axis, const std::vector<Line>& lines, const LineChart& chart);
+
+// axis.shares stacked from 0 to 1, mean a column of pixels; colours: one class an asset.
+std::string share_chart(const Backtest& axis, const std::vector<std::string>& colours, const std::string& label);
+
+}  // namespace ristretto::evaluation

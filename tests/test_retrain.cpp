@@ -1,0 +1,239 @@
+// The main job, as the program that users run.
+#include <ATen/TensorOperators.h>
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "env/counter_random.h"
+#include "env/environment.h"
+#include "evaluation/backtest.h"
+#include "platform/atomic_file.h"
+#include "platform/clock.h"
+#include "platform/text.h"
+#include "release/deployment.h"
+#include "release/served_actor.h"
+#include "release/versions.h"
+#include "train/job.h"
+#include "train/resolve.h"
+
+namespace ristretto::train {
+namespace {
+
+const std::string kSource = RISTRETTO_SOURCE;
+
+struct TemporaryDirectory {
+  std::filesystem::path path;
+  TemporaryDirectory() {
+    std::string name = (std::filesystem::temp_directory_path() / "ristretto-XXXXXX").string();
+    path = mkdtemp(name.data());
+  }
+  ~TemporaryDirectory() {
+    std::system(("chmod -R u+w '" + path.string() + "' && rm -rf '" + path.string() + "'").c_str());
+  }
+};
+
+// A network and a run of seconds; everything else as in the real job.
+std::vector<std::string> small_retrain(const std::string& name) {
+  return {"retrain",
+          name,
+          "--storage",
+          kSource + "/data/studies/example.db",
+          "--study-name",
+          "cappuccino_maxgpu",
+          "--bars",
+          kSource + "/data/crypto_1h",
+          "--net-dimension",
+          "16",
+          "--portfolios",
+          "64",
+          "--base-target-step",
+          "32",
+          "--batch-size",
+          "1024",
+          "--steps",
+          "8192",
+          "--learning-rate",
+          "1e-3",
+          "--device",
+          "cpu",
+          "--quiet"};
+}
+
+pid_t start(const std::vector<std::string>& arguments, const std::filesystem::path& directory,
+            const std::string& out = "out") {
+  const pid_t child = fork();
+  if (child != 0) return child;
+  if (chdir(directory.c_str()) != 0) _exit(120);
+  const int output = open(out.c_str(), O_CREAT | O_WRONLY | O_TRUNC, 0644);
+  const int errors = open("err", O_CREAT | O_WRONLY | O_TRUNC, 0644);
+  dup2(output, STDOUT_FILENO);
+  dup2(errors, STDERR_FILENO);
+  std::vector<char*> argv{const_cast<char*>(RISTRETTO_PROGRAM)};
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  execv(RISTRETTO_PROGRAM, argv.data());
+  _exit(121);
+}
+
+int finish(pid_t child) {
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+}  // namespace
+
+TEST_CASE("retrain: a study's best trial becomes a served version that any consumer can check") {
+  const TemporaryDirectory directory;
+  auto arguments = small_retrain("model_0");
+  arguments.push_back("--json");
+  const int code = finish(start(arguments, directory.path));
+  CAPTURE(read_file(directory.path / "err"));
+  REQUIRE(code == 0);
+  const auto document = nlohmann::json::parse(read_file(directory.path / "out"));
+  CHECK(document["served"] == true);
+  CHECK(document["status"] == "unproven");
+  CHECK(document["steps"] == 8192);
+
+  const std::filesystem::path deployed = directory.path / "deployments/model_0";
+  CHECK(std::filesystem::is_symlink(deployed));
+  for (const char* file :
+       {"actor.pth", "act_target.pth", "critic.pth", "cri_target.pth", "actor.safetensors", "policy.pt", "best_trial",
+        "metadata.json", "manifest.json", "training/checkpoint.safetensors"}) {
+    CAPTURE(file);
+    CHECK(std::filesystem::exists(deployed / file));
+  }
+  release::verify(deployed);
+  const auto manifest = nlohmann::json::parse(read_file(deployed / "manifest.json"));
+  CHECK(manifest["training"]["environment_steps"] == 8192);
+  CHECK(manifest["training"]["relative_weight_change"].get<double>() > 0);
+  CHECK(manifest["study"]["trial"] == 134);
+  CHECK(manifest["hyperparameters"]["gamma"]["source"] == "study trial 134");
+  CHECK(manifest["hyperparameters"]["net_dimension"]["source"] == "command line");
+  CHECK(manifest["data"]["files"].size() == 7);
+  CHECK(std::filesystem::exists(directory.path / document["report"].get<std::string>()));
+
+  SUBCASE("parity: the deployed files, asked bar by bar, give the orders of the backtest") {
+    const Resolved resolved = resolve(StudySource{kSource + "/data/studies/example.db", "cappuccino_maxgpu", {}}, {},
+                                      {{"bars", kSource + "/data/crypto_1h", "test"}});
+    const Data data = load_data(resolved.settings);
+    const release::Model model = release::load(deployed);
+    const env::Market& holdout = data.splits.holdout.market;
+    const auto reference = evaluation::backtest(holdout, *model.layout, *model.rules,
+                                                release::actor_of(model, *model.layout, holdout), true);
+    CHECK(reference.orders == document["holdout"]["orders"].get<std::int64_t>());
+    env::Portfolios::Options options;
+    options.windows = reference.windows;
+    env::Portfolios portfolios(std::make_shared<env::Market>(holdout), *model.layout, *model.rules, options);
+    for (std::int64_t bar = 0; bar < 500; ++bar) {
+      const at::Tensor states = env::materialize(portfolios.observe(), holdout.tech, *model.layout);
+      const at::Tensor actions = release::predict(model, states);
+      REQUIRE(actions[0].equal(reference.actions[bar]));
+      portfolios.step(actions);
+      REQUIRE(portfolios.accounts().holding.t()[0].equal(reference.holdings[bar]));
+    }
+  }
+
+  SUBCASE("a second one is served only if it is better on the same bars, and both are on record") {
+    auto again = small_retrain("model_0");
+    again.insert(again.end(), {"--seed", "5", "--json"});
+    const int second = finish(start(again, directory.path, "out2"));
+    const auto other = nlohmann::json::parse(read_file(directory.path / "out2"));
+    const double first_value = document["holdout"]["total_return"], second_value = other["holdout"]["total_return"];
+    CHECK(second == (second_value > first_value ? 0 : 3));
+    CHECK(other["served"] == (second_value > first_value));
+    const release::VersionStore store(directory.path / "deployments");
+    CHECK(store.list("model_0").size() == 2);
+    CHECK(store.check("model_0").empty());
+  }
+}
+
+TEST_CASE("retrain: what cannot work is said at once, with its exit code") {
+  const TemporaryDirectory directory;
+  const auto expect = [&](std::vector<std::string> more, int code, const char* text) {
+    auto arguments = small_retrain("model_0");
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    CHECK(finish(start(arguments, directory.path)) == code);
+    const std::string errors = read_file(directory.path / "err");
+    CAPTURE(errors);
+    CHECK(errors.find(text) != std::string::npos);
+    CHECK_FALSE(std::filesystem::exists(directory.path / "deployments/model_0"));
+  };
+  // The published best trial's norm_action: orders that no exchange takes.
+  expect({"--norm-action", "19000"}, 2, "could not trade");
+  expect({"--lookbak", "3"}, 2, "--lookback");
+  expect({"--ft-d-token", "32"}, 2, "FT-Transformer");
+  expect({"--trial", "9999"}, 2, "trial");
+  expect({"--holdout-from", "2030-01-01"}, 2, "hold-out");
+  std::ofstream(directory.path / "plain") << "x";
+  std::filesystem::create_directories(directory.path / "deployments");
+  std::filesystem::create_symlink("/nowhere", directory.path / "deployments/model_9");
+  auto arguments = small_retrain("model_9");
+  CHECK(finish(start(arguments, directory.path)) == 4);
+}
+
+TEST_CASE("retrain: a signal ends it cleanly, saved, and train --resume goes on") {
+  const TemporaryDirectory directory;
+  auto arguments = small_retrain("model_0");
+  arguments.insert(arguments.end(), {"--steps", "100000000", "--json"});
+  arguments.erase(std::find(arguments.begin(), arguments.end(), "8192") - 1,
+                  std::find(arguments.begin(), arguments.end(), "8192") + 1);
+  const pid_t child = start(arguments, directory.path);
+  std::this_thread::sleep_for(std::chrono::seconds(3));
+  kill(child, SIGTERM);
+  CHECK(finish(child) == 143);
+  CHECK_FALSE(std::filesystem::exists(directory.path / "deployments/model_0"));
+  const auto document = nlohmann::json::parse(read_file(directory.path / "out"));
+  const std::int64_t steps = document["steps"];
+  CHECK(steps > 0);
+  const std::string run = document["run"];
+  CHECK(finish(start({"train", "--resume", "--run", run, "--steps", std::to_string(steps + 4096), "--json", "--quiet"},
+                     directory.path, "out2")) == 0);
+  const auto resumed = nlohmann::json::parse(read_file(directory.path / "out2"));
+  CHECK(resumed["steps"] == steps + 4096);
+  CHECK(finish(start({"train", "--resume", "--run", run, "--seed", "77", "--quiet"}, directory.path, "out3")) == 4);
+}
+
+TEST_SUITE("slow") {
+  TEST_CASE("retrain: killed at twenty random instants, what is served is a complete, loadable version every time") {
+    const TemporaryDirectory directory;
+    // The first version, so that each kill meets one in service; then kills over the whole length of a retrain.
+    REQUIRE(finish(start(small_retrain("model_0"), directory.path)) == 0);
+    const Stopwatch watch;
+    finish(start(small_retrain("model_0"), directory.path));
+    const double whole = watch.seconds();
+    int killed = 0;
+    for (std::uint32_t k = 0; k < 20; ++k) {
+      auto arguments = small_retrain("model_0");
+      arguments.insert(arguments.end(), {"--seed", std::to_string(k + 10)});
+      const pid_t child = start(arguments, directory.path);
+      const double share = env::random4(1, env::Stream::uniform, k, 0, 0).word[0] / 4294967296.0;
+      // Half of them in the last fifth, where judging, writing and switching happen.
+      const double when = whole * (k % 2 == 0 ? share : 0.8 + 0.25 * share);
+      std::this_thread::sleep_for(std::chrono::duration<double>(when));
+      kill(child, SIGKILL);
+      killed += finish(child) == 1000 + SIGKILL;
+      CHECK_NOTHROW(release::verify(directory.path / "deployments/model_0"));
+      const release::Model model = release::load(directory.path / "deployments/model_0");
+      CHECK(release::run_probe(model) <= release::kProbeTolerance);
+    }
+    MESSAGE(killed, " of 20 were killed before they had ended, of ", whole, " s");
+    CHECK(killed >= 10);
+    // And the next one cleans up and works.
+    auto last = small_retrain("model_0");
+    last.insert(last.end(), {"--seed", "99"});
+    const int code = finish(start(last, directory.path));
+    CHECK((code == 0 || code == 3));
+    CHECK(release::VersionStore(directory.path / "deployments").check("model_0").empty());
+  }
+}
+
+}  // namespace ristretto::train
