@@ -4,10 +4,10 @@ namespace ristretto::cli {
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> all = {
-      {"retrain", "trains a model anew on today's bars, judges it and serves it", retrain},
-      {"train", "the same training without a deployment; --resume goes on", train_run},
+      {"retrain", "trains a model anew on today's bars, judges it and serves it", retrain, true},
+      {"train", "the same training without a deployment; --resume goes on", train_run, true},
       {"study", "list, show, best, top and trials of an Optuna study", study},
-      {"evaluate", "backtest of a model on bars, with a report", evaluate},
+      {"evaluate", "backtest of a model on bars, with a report", evaluate, true},
       {"predict", "a model's actions for given states", predict},
       {"list", "what is deployed, with versions and status", list},
       {"history", "what happened to a deployment", history},

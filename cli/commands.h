@@ -27,6 +27,7 @@ struct Command {
   const char* name;
   const char* summary;
   int (*run)(const Arguments&);
+  bool computes = false;  // for minutes, on all cores
 };
 const std::vector<Command>& commands();
 

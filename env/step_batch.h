@@ -126,6 +126,18 @@ RISTRETTO_HOST_DEVICE void begin_episode(const Batch<R>& batch, std::int64_t k) 
 
 RISTRETTO_HOST_DEVICE bool is_finite(float x) { return x - x == 0.0f; }
 
+// As many lanes as V has, of other types, and the way between them. step_cpu.cpp has those of its vectors.
+template <class V>
+struct Lanes {
+  using Bytes = std::uint8_t;
+  using Ints = std::int32_t;
+  using Doubles = double;
+  template <class To, class From>
+  RISTRETTO_HOST_DEVICE static To convert(From from) {
+    return static_cast<To>(from);
+  }
+};
+
 // `kLanes` neighbouring numbers of memory as one V. A scalar V has one lane.
 template <class V, class R, int kLanes>
 RISTRETTO_HOST_DEVICE V load(const R* from) {
@@ -153,37 +165,41 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
   const int n = rules.assets;
   const std::int64_t stride = batch.portfolios;
   const std::int32_t first = first_step(rules.lookback);
+  using Bytes = typename Lanes<V>::Bytes;
+  using Ints = typename Lanes<V>::Ints;
+  using Doubles = typename Lanes<V>::Doubles;
 
   Account<V> account;
   Bar<V> bar;
   std::int32_t row[kLanes], t[kLanes], last[kLanes];
   bool standing[kLanes];  // its fixed window has ended: nothing moves
+  bool any_standing = false;
   for (int lane = 0; lane < kLanes; ++lane) {
     const std::int32_t begin = batch.window_begin[k + lane];
     last[lane] = last_step(batch.window_rows[k + lane], rules.lookback);
     standing[lane] = batch.bar[k + lane] - begin >= last[lane];
     row[lane] = batch.bar[k + lane] + (standing[lane] ? 0 : 1);
     t[lane] = row[lane] - begin;
+    any_standing = any_standing || standing[lane];
   }
+  bool all_finite = true;
+  for (int j = 0; j < kLanes * n; ++j) all_finite = all_finite & is_finite(batch.action[k * n + j]);
   bar.progress = gather<V, R, kLanes>([&](int lane) {
     const std::int32_t horizon = last[lane] - first;
     const R progress = static_cast<R>(t[lane] - first) / static_cast<R>(horizon < 1 ? 1 : horizon);
     return progress > R{1} ? R{1} : progress;
   });
+  if (!all_finite) *batch.bad_action = 1;
   for (int i = 0; i < n; ++i) {
     bar.price[i] = gather<V, R, kLanes>([&](int lane) { return batch.price[std::int64_t{row[lane]} * n + i]; });
     bar.action[i] = gather<V, R, kLanes>([&](int lane) {
       const float action = batch.action[(k + lane) * n + i];
-      if (!is_finite(action)) {
-        *batch.bad_action = 1;
-        return R{};
-      }
-      return standing[lane] ? R{} : static_cast<R>(action);
+      return static_cast<R>(all_finite || is_finite(action) ? action : 0.0f);
     });
     bar.capital_units[i] = load<V, R, kLanes>(batch.capital_units + i * stride + k);
     account.holding[i] = load<V, R, kLanes>(batch.holding + i * stride + k);
-    account.cooldown[i] =
-        gather<V, R, kLanes>([&](int lane) { return static_cast<R>(batch.cooldown[i * stride + k + lane]); });
+    const Bytes cooldown = load<Bytes, std::uint8_t, kLanes>(batch.cooldown + i * stride + k);
+    account.cooldown[i] = Lanes<V>::template convert<V>(cooldown);
     if (rules.trailing_stop_pct > 0) account.peak[i] = load<V, R, kLanes>(batch.peak + i * stride + k);
   }
   account.cash = load<V, R, kLanes>(batch.cash + k);
@@ -191,7 +207,7 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
   account.benchmark = load<V, R, kLanes>(batch.benchmark + k);
   account.fees = load<V, R, kLanes>(batch.fees + k);
   account.turnover = load<V, R, kLanes>(batch.turnover + k);
-  account.orders = gather<V, R, kLanes>([&](int lane) { return static_cast<R>(batch.orders[k + lane]); });
+  account.orders = Lanes<V>::template convert<V>(load<Ints, std::int32_t, kLanes>(batch.orders + k));
   account.value_peak = rules.max_drawdown_penalty > 0 ? load<V, R, kLanes>(batch.value_peak + k) : V{};
   bar.mean_return = V{};
   if (rules.volatility_penalty > 0) {
@@ -205,13 +221,9 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
 
   const Reward<V> reward = step<V>(account, bar, rules);
 
-  R total[kLanes], value[kLanes], cash[kLanes], orders[kLanes];
+  R total[kLanes], value[kLanes];
   store<V, R, kLanes>(total, reward.total);
   store<V, R, kLanes>(value, account.value);
-  store<V, R, kLanes>(cash, account.cash);
-  store<V, R, kLanes>(orders, account.orders);
-  bool any_standing = false;
-  for (int lane = 0; lane < kLanes; ++lane) any_standing = any_standing || standing[lane];
   if constexpr (kLanes > 1) {
     if (any_standing) {  // rare, and only at the end of backtests: the lanes that stand still keep their memory
       for (int lane = 0; lane < kLanes; ++lane) step_lanes<R, R, 1>(batch, k + lane);
@@ -221,11 +233,9 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
   if (!any_standing) {
     for (int i = 0; i < n; ++i) {
       store<V, R, kLanes>(batch.holding + i * stride + k, account.holding[i]);
-      R cooldown[kLanes];
-      store<V, R, kLanes>(cooldown, account.cooldown[i]);
-      for (int lane = 0; lane < kLanes; ++lane) {
-        batch.cooldown[i * stride + k + lane] = static_cast<std::uint8_t>(cooldown[lane]);
-      }
+      const Ints cooldown = Lanes<V>::template convert<Ints>(account.cooldown[i]);
+      store<Bytes, std::uint8_t, kLanes>(batch.cooldown + i * stride + k,
+                                         Lanes<V>::template convert<Bytes>(cooldown));
       if (rules.trailing_stop_pct > 0) store<V, R, kLanes>(batch.peak + i * stride + k, account.peak[i]);
     }
     store<V, R, kLanes>(batch.cash + k, account.cash);
@@ -233,7 +243,7 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
     store<V, R, kLanes>(batch.benchmark + k, account.benchmark);
     store<V, R, kLanes>(batch.fees + k, account.fees);
     store<V, R, kLanes>(batch.turnover + k, account.turnover);
-    for (int lane = 0; lane < kLanes; ++lane) batch.orders[k + lane] = static_cast<std::int32_t>(orders[lane]);
+    store<Ints, std::int32_t, kLanes>(batch.orders + k, Lanes<V>::template convert<Ints>(account.orders));
     if (rules.max_drawdown_penalty > 0) store<V, R, kLanes>(batch.value_peak + k, account.value_peak);
     if (rules.volatility_penalty > 0) {
       R bar_return[kLanes];
@@ -243,10 +253,19 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
       }
     }
     if (batch.reward_terms != nullptr) {
+      // Only those that the rules have: the sums are the widest part of a portfolio's memory.
+      const bool has[kRewardTermCount] = {true,
+                                          true,
+                                          true,
+                                          rules.min_cash_reserve > 0,
+                                          rules.concentration_penalty > 0,
+                                          rules.max_drawdown_penalty > 0,
+                                          rules.volatility_penalty > 0};
       for (int term = 0; term < kRewardTermCount; ++term) {
-        R part[kLanes];
-        store<V, R, kLanes>(part, magnitude<V>(reward.term[term]));
-        for (int lane = 0; lane < kLanes; ++lane) batch.reward_terms[term * stride + k + lane] += part[lane];
+        if (!has[term]) continue;
+        double* const sum = batch.reward_terms + term * stride + k;
+        const Doubles part = Lanes<V>::template convert<Doubles>(magnitude<V>(reward.term[term]));
+        store<Doubles, double, kLanes>(sum, load<Doubles, double, kLanes>(sum) + part);
       }
     }
   }
@@ -265,13 +284,15 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
     batch.truncated[world] = ended && !bankrupt;
     batch.bar[world] = row[lane];
     batch.bar_before_reset[world] = row[lane];
-    float* before = batch.account_before_reset + world * (n + 1);
-    before[0] = static_cast<float>(cash[lane]);
-    for (int i = 0; i < n; ++i) before[1 + i] = static_cast<float>(batch.holding[i * stride + world]);
-    if ((ended || bankrupt) && !batch.fixed_windows) begin_episode<R>(batch, world);
-    float* now = batch.account_now + world * (n + 1);
-    now[0] = static_cast<float>(batch.cash[world]);
-    for (int i = 0; i < n; ++i) now[1 + i] = static_cast<float>(batch.holding[i * stride + world]);
+    float* const before = batch.account_before_reset + world * (n + 1);
+    float* const now = batch.account_now + world * (n + 1);
+    before[0] = now[0] = static_cast<float>(batch.cash[world]);
+    for (int i = 0; i < n; ++i) before[1 + i] = now[1 + i] = static_cast<float>(batch.holding[i * stride + world]);
+    if ((ended || bankrupt) && !batch.fixed_windows) {
+      begin_episode<R>(batch, world);
+      now[0] = static_cast<float>(batch.cash[world]);
+      for (int i = 0; i < n; ++i) now[1 + i] = static_cast<float>(batch.holding[i * stride + world]);
+    }
   }
 }
 

@@ -14,6 +14,20 @@ template <>
 struct LaneOf<Double8> {
   using type = double;
 };
+template <int kLanes>
+struct VectorLanes {
+  using Bytes __attribute__((vector_size(kLanes))) = std::uint8_t;
+  using Ints __attribute__((vector_size(kLanes * 4))) = std::int32_t;
+  using Doubles __attribute__((vector_size(kLanes * 8))) = double;
+  template <class To, class From>
+  static To convert(From from) {
+    return __builtin_convertvector(from, To);
+  }
+};
+template <>
+struct Lanes<Float16> : VectorLanes<16> {};
+template <>
+struct Lanes<Double8> : VectorLanes<8> {};
 
 namespace RISTRETTO_ISA {
 

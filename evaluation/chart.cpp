@@ -50,7 +50,7 @@ struct DateTick {
 std::vector<DateTick> date_ticks(std::int64_t first, std::int64_t last) {
   using namespace std::chrono;
   std::vector<DateTick> ticks;
-  for (const std::int64_t hours : {1, 3, 6, 12, 24, 48, 7 * 24, 14 * 24}) {
+  for (const std::int64_t hours : {1, 3, 6, 12, 24, 48, 4 * 24, 7 * 24, 14 * 24}) {
     const std::int64_t step = hours * 3600;
     if ((last - first) / step >= static_cast<std::int64_t>(kDateTicks)) continue;
     for (std::int64_t time = (first + step - 1) / step * step; time <= last; time += step) {

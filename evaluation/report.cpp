@@ -1,7 +1,6 @@
 #include "evaluation/report.h"
 
 #include <algorithm>
-#include <cassert>
 #include <cmath>
 #include <string_view>
 

@@ -1,6 +1,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/util/Logging.h>  // before doctest, whose CHECK it would replace
 #include <doctest/doctest.h>
 
 #include <algorithm>

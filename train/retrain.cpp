@@ -392,8 +392,11 @@ RetrainResult retrain(const RetrainRequest& request, const Resolved& resolved, P
     text += str(verdict.serve ? "published, not served as asked: " : "refused: ", reason,
                 "\n        published as version ", version, "\n");
   }
-  text += str("time: ", duration_text(total), ", ", fixed(100 * in_training / total, 0),
-              " % of it in training; report: ", report.string(), "\n");
+  std::vector<std::string> parts;
+  for (const auto& [phase, seconds] : profile.seconds()) {
+    if (seconds >= 0.01 * total) parts.push_back(str(phase, " ", fixed(100 * seconds / total, 0), " %"));
+  }
+  text += str("time: ", duration_text(total), " (", join(parts, ", "), "); report: ", report.string(), "\n");
   return result;
 }
 
