@@ -106,14 +106,19 @@ struct Observed {
                        at::kFloat)
                 .to(world.market->price.device());
   }
-  at::Tensor matrix() const {
+  // In new memory, which comes from the operating system page by page, or in the last call's.
+  at::Tensor matrix(bool keep) {
     const env::Observation seen = portfolios->observe();
-    return rows.gather(seen.account * scale, seen.bar);
+    const at::Tensor account = seen.account * scale;
+    if (!keep) return rows.gather(account, seen.bar);
+    if (!kept.defined()) kept = rows.gather(account, seen.bar);
+    rows.gather_into(kept, account, seen.bar);
+    return kept;
   }
 
   std::shared_ptr<env::Portfolios> portfolios;
   env::ObservationRows rows;
-  at::Tensor scale;
+  at::Tensor scale, kept;
 };
 
 void add_environment(std::vector<Case>& cases, const Options& options, const std::vector<std::int64_t>& counts) {
@@ -121,7 +126,6 @@ void add_environment(std::vector<Case>& cases, const Options& options, const std
   require_same_steps(world, 4096);
   for (const std::int64_t count : counts) {
     const std::string bare = str("bare, ", with_thousands(count));
-    const std::string observed = str("observations, ", with_thousands(count));
     std::vector<at::Tensor> actions;
     for (std::int64_t step = 0; step < 4; ++step) actions.push_back(actions_of(world, count, step));
     const auto turn = std::make_shared<std::size_t>(0);
@@ -129,17 +133,19 @@ void add_environment(std::vector<Case>& cases, const Options& options, const std
       const auto portfolios = portfolios_of(world, count);
       cases.push_back({bare, "steps", static_cast<double>(count), [=] { portfolios->step(actions[(*turn)++ % 4]); }});
     }
-    if (wanted(options, observed)) {
+    for (const bool keep : {false, true}) {
+      const std::string observed = str("observations, ", keep ? "kept" : "new", " memory, ", with_thousands(count));
+      if (!wanted(options, observed)) continue;
       const auto seen = std::make_shared<Observed>(world, count);
       const std::int64_t few = std::min<std::int64_t>(count, 65536);
       const env::Observation now = seen->portfolios->observe();
-      require(at::equal(seen->matrix().narrow(0, 0, few),
+      require(at::equal(seen->matrix(keep).narrow(0, 0, few),
                         env::materialize({now.account.narrow(0, 0, few), now.bar.narrow(0, 0, few)}, world.market->tech,
                                          world.layout)),
               "gathered observations differ from materialize()");
       cases.push_back({observed, "steps", static_cast<double>(count), [=] {
                          seen->portfolios->step(actions[(*turn)++ % 4]);
-                         seen->matrix();
+                         seen->matrix(keep);
                        }});
     }
   }

@@ -2,8 +2,9 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
+#include <c10/util/Exception.h>
 
 #include <cstring>
 
@@ -63,15 +64,27 @@ ObservationRows::ObservationRows(const at::Tensor& columns, int lookback)
 }
 
 at::Tensor ObservationRows::gather(const at::Tensor& account, const at::Tensor& bar) const {
+  const std::int64_t width = account.size(1) + lookback_ * newest_first_.size(1);
+  // LibTorch's CPU allocations are 64-byte aligned.
+  const std::int64_t padded = account.device().is_cpu() ? (width + kLine - 1) / kLine * kLine : width;
+  const at::Tensor out = at::empty({account.size(0), padded}, account.options()).narrow(1, 0, width);
+  gather_into(out, account, bar);
+  return out;
+}
+
+void ObservationRows::gather_into(const at::Tensor& out, const at::Tensor& account, const at::Tensor& bar) const {
   const std::int64_t rows = newest_first_.size(0), columns = newest_first_.size(1);
   const std::int64_t batch = account.size(0), head = account.size(1), tail = lookback_ * columns;
+  TORCH_INTERNAL_ASSERT(out.size(0) == batch && out.size(1) == head + tail && out.device() == account.device());
   if (!account.device().is_cpu()) {
     const at::Tensor windows = newest_first_.as_strided({rows - lookback_ + 1, tail}, {columns, 1});
-    return at::cat({account, windows.index_select(0, rows - 1 - bar)}, 1);
+    out.narrow(1, 0, head).copy_(account);
+    at::Tensor market = out.narrow(1, head, tail);
+    at::index_select_out(market, windows, 0, rows - 1 - bar);
+    return;
   }
-  const std::int64_t padded = (head + tail + kLine - 1) / kLine * kLine;
-  // LibTorch's CPU allocations are 64-byte aligned.
-  const at::Tensor out = at::empty({batch, padded}, account.options());
+  const std::int64_t padded = out.stride(0);
+  TORCH_INTERNAL_ASSERT(padded % kLine == 0 && out.stride(1) == 1);
   const at::Tensor accounts = account.contiguous(), bars = bar.contiguous();
   const float* from = newest_first_.const_data_ptr<float>();
   const float* heads = accounts.const_data_ptr<float>();
@@ -86,7 +99,6 @@ at::Tensor ObservationRows::gather(const at::Tensor& account, const at::Tensor& 
     _mm_sfence();
 #endif
   });
-  return out.narrow(1, 0, head + tail);
 }
 
 }  // namespace ristretto::env

@@ -18,6 +18,9 @@ class ObservationRows {
   // float32. On a CPU rows begin at 64-byte boundaries (the tensor is a view of a padded one), and large results are
   // written past the caches.
   at::Tensor gather(const at::Tensor& account, const at::Tensor& bar) const;
+  // The same into what an earlier call for as many rows returned. On a CPU memory that is new at each call costs ten
+  // times the copy: a result of this size comes from the operating system page by page, and goes back to it.
+  void gather_into(const at::Tensor& rows, const at::Tensor& account, const at::Tensor& bar) const;
 
   int lookback() const { return lookback_; }
   std::int64_t columns() const { return newest_first_.size(1); }

@@ -234,8 +234,7 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
     for (int i = 0; i < n; ++i) {
       store<V, R, kLanes>(batch.holding + i * stride + k, account.holding[i]);
       const Ints cooldown = Lanes<V>::template convert<Ints>(account.cooldown[i]);
-      store<Bytes, std::uint8_t, kLanes>(batch.cooldown + i * stride + k,
-                                         Lanes<V>::template convert<Bytes>(cooldown));
+      store<Bytes, std::uint8_t, kLanes>(batch.cooldown + i * stride + k, Lanes<V>::template convert<Bytes>(cooldown));
       if (rules.trailing_stop_pct > 0) store<V, R, kLanes>(batch.peak + i * stride + k, account.peak[i]);
     }
     store<V, R, kLanes>(batch.cash + k, account.cash);

@@ -30,7 +30,6 @@ template <>
 struct Lanes<Double8> : VectorLanes<8> {};
 
 namespace RISTRETTO_ISA {
-
 void step_range(const Batch<float>& batch, std::int64_t begin, std::int64_t end) {
   std::int64_t k = begin;
   for (; k + 16 <= end; k += 16) step_lanes<Float16, float, 16>(batch, k);

@@ -16,12 +16,13 @@
 namespace ristretto::evaluation {
 namespace {
 
-// environment.md: of the initial capital W, and of W times the reward's scale N; recordings hold float32 holdings and actions.
+// environment.md: of the initial capital W, and of W times the reward's scale N; recordings hold float32 holdings and
+// actions.
 constexpr double kMoneyTolerance = 1e-6;
 constexpr double kRewardTolerance = 1e-7;
 constexpr double kTerminalRewardTolerance = 1e-6;
-constexpr double kMarketTolerance = 1e-6;   // relative
-constexpr double kFloatFactor = 100;        // arithmetic in float32
+constexpr double kMarketTolerance = 1e-6;  // relative
+constexpr double kFloatFactor = 100;       // arithmetic in float32
 
 class Comparison {
  public:
@@ -60,7 +61,8 @@ at::Tensor array(const formats::NamedArrays& arrays, const std::string& name, co
   const formats::Array* found = formats::find(arrays, name);
   if (found == nullptr) {
     throw Error(Fault::incompatible, str(file.string(), " has no array '", name, "'"),
-                "a recording holds price, tech, actions, state, reward, cash, stocks, total_asset, equal_weight, fees and config");
+                "a recording holds price, tech, actions, state, reward, cash, stocks, total_asset, equal_weight, fees "
+                "and config");
   }
   return ft_transformer::tensor_of(*found).to(at::kDouble).contiguous();
 }
@@ -147,7 +149,8 @@ ReplayReport replay(const std::filesystem::path& file, at::ScalarType real) {
       compare_cash(k, found_cash, cash[k].item<double>(), capital);
       compare_value(k, now.value.to(at::kDouble).item<double>(), values[k].item<double>(), capital);
       compare_fees(k, now.fees.to(at::kDouble).item<double>(), fees[k].item<double>(), capital);
-      compare_benchmark(k, portfolios.benchmark_value().to(at::kDouble).item<double>(), benchmark[k].item<double>(), capital);
+      compare_benchmark(k, portfolios.benchmark_value().to(at::kDouble).item<double>(), benchmark[k].item<double>(),
+                        capital);
       const at::Tensor observed = states[k];
       compare_account(k, found_cash, observed[0].item<double>() / number("norm_cash"), capital);
       for (std::int64_t i = 0; i < n; ++i) {

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "env/counter_random.h"
-#include "env/observation_rows.h"
 #include "env/environment.h"
+#include "env/observation_rows.h"
 #include "env/random.h"
 #include "env/signature.h"
 #include "env/step_launch.h"

@@ -199,7 +199,7 @@ TEST_CASE("normalizer: folded weights see served observations as the others see 
         const ft_transformer::Weights folded = normalizer.folded(weights, policy.architecture, layout);
         folded.require_same_shapes(weights, "folded");
         const at::Tensor expected = forward(weights, policy.architecture, x);
-    CHECK(largest(forward(folded, policy.architecture, served) - expected) <= kFold);
+        CHECK(largest(forward(folded, policy.architecture, served) - expected) <= kFold);
         CHECK(largest(forward(weights, policy.architecture, served) - expected) > 1000 * kFold);
       };
       compare(policy.actor, agents::actor_mean);

@@ -23,7 +23,7 @@ namespace {
 constexpr std::int64_t kBars = 12000, kTrainBars = 9000, kAssets = 3, kAhead = 24;
 constexpr double kDrift = 0.003, kVolatility = 0.004;  // a bar, in a regime of 24 to 48 bars
 constexpr std::int64_t kTrainSteps =
-    1200000;  // about 30 s on two quiet cores; steps, so that a busy machine changes nothing
+    3000000;  // about 30 s on two quiet cores; steps, so that a busy machine changes nothing
 constexpr double kEverySeed = 0.85, kMeanOfSeeds = 0.90;  // of the best threshold policy's log gain
 constexpr double kTurnoverOnNoise = 1.0 / 3.0;            // of the signal run's
 

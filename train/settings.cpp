@@ -236,6 +236,8 @@ void check(const Settings& settings) {
   if (!run.memory_budget.empty()) parse_bytes(run.memory_budget);
   if (run.fee_fraction >= 1) bad_value("fee_fraction", str(run.fee_fraction), "less than 1");
   if (run.initial_capital <= 0) bad_value("initial_capital", str(run.initial_capital), "more than 0");
+  layout_of(settings);  // knows the features
+  rules_of(settings);   // knows the assets
 }
 
 env::Layout layout_of(const Settings& settings) {

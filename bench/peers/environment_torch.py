@@ -35,7 +35,6 @@ class Portfolios:
         scaled = torch.tensor(np.ascontiguousarray(tech[::-1]), dtype=torch.float32) * config["norm_tech"]
         columns = scaled.shape[1]
         self.windows = scaled.as_strided((len(scaled) - self.lookback + 1, self.lookback * columns), (columns, 1))
-        self.newest_first = scaled
         self.account_scale = torch.tensor([config["norm_cash"]] + [config["norm_stocks"]] * self.n)
         self.rows = torch.empty(count, 1 + self.n + self.lookback * columns)
 
@@ -122,18 +121,12 @@ class Portfolios:
     def account(self):
         return torch.cat([self.cash[:, None], self.holding], 1)
 
-    def observe_by_copies(self):
-        newest = len(self.newest_first) - 1 - self.bar
-        parts = [self.newest_first.index_select(0, newest + lag) for lag in range(self.lookback)]
-        return torch.cat([self.account() * self.account_scale] + parts, 1)
-
-    def observe_by_windows(self):
-        newest = len(self.newest_first) - 1 - self.bar
-        return torch.cat([self.account() * self.account_scale, self.windows.index_select(0, newest)], 1)
-
-    def observe(self):
-        """The faster of the three by measurement: into memory that is kept, so no page is new."""
-        newest = len(self.newest_first) - 1 - self.bar
+    def observe(self, keep=False):
+        """Windows joined to accounts by torch.cat; or both written into memory that is kept, for which few would
+        write the two out= by hand."""
+        newest = len(self.windows) + self.lookback - 2 - self.bar
+        if not keep:
+            return torch.cat([self.account() * self.account_scale, self.windows.index_select(0, newest)], 1)
         torch.mul(self.account(), self.account_scale, out=self.rows[:, : 1 + self.n])
         torch.index_select(self.windows, 0, newest, out=self.rows[:, 1 + self.n :])
         return self.rows
@@ -146,7 +139,9 @@ def check(name):
     capital, scale = config["initial_capital"], config["norm_reward"]
     steps = len(episode["reward"])
     for k in range(steps):
-        assert np.allclose(ours.observe()[0].numpy(), episode["state"][k], rtol=1e-5, atol=1e-6 * capital), (name, k)
+        for keep in (False, True):
+            seen = ours.observe(keep)[0].numpy()
+            assert np.allclose(seen, episode["state"][k], rtol=1e-5, atol=1e-6 * capital), (name, k)
         reward, _, _, account, _ = ours.step(torch.tensor(episode["actions"][k : k + 1]))
         assert abs(float(account[0, 0]) - episode["cash"][k + 1]) < 1e-6 * capital, (name, k)
         price = episode["price"][config["lookback"] + k]
@@ -179,12 +174,15 @@ def main():
             turn[0] += 1
             portfolios.step(actions[turn[0] % 4])
 
-        def step_and_observe(portfolios=portfolios, step=step):
-            step()
-            portfolios.observe()
-
         cases.append((f"bare, {count:,}", "steps", count, step))
-        cases.append((f"observations, {count:,}", "steps", count, step_and_observe))
+        for keep in (False, True):
+
+            def step_and_observe(portfolios=portfolios, step=step, keep=keep):
+                step()
+                portfolios.observe(keep)
+
+            memory = "kept" if keep else "new"
+            cases.append((f"observations, {memory} memory, {count:,}", "steps", count, step_and_observe))
     with torch.no_grad():
         measure.measure(chosen, cases)
 
