@@ -7,6 +7,7 @@
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/interrupt.h"
+#include "platform/lock.h"
 #include "platform/text.h"
 #include "train/job.h"
 #include "train/resolve.h"
@@ -41,7 +42,12 @@ int train_run(const Arguments& arguments) {
   if (const auto storage = options.find("storage")) {
     if (resume) throw Error(Fault::usage, "--resume takes the settings of the run itself; leave --storage out");
     source = train::StudySource{*storage, options.get("study-name"), std::nullopt};
-    if (const auto trial = options.find("trial")) source->trial = parse_number<std::int64_t>(*trial);
+    if (const auto trial = options.find("trial")) {
+      source->trial = parse_number<std::int64_t>(*trial);
+      if (!source->trial) throw Error(Fault::usage, str("--trial is '", *trial, "', expected a trial's number"));
+    }
+  } else if (options.has("study-name") || options.has("trial")) {
+    throw Error(Fault::usage, "--study-name and --trial need --storage", "add --storage sqlite:///FILE");
   }
   std::vector<train::Given> given;
   if (resume) given = train::read_config((directory / "config.ini").string());
@@ -50,6 +56,8 @@ int train_run(const Arguments& arguments) {
   const train::Resolved resolved = train::resolve(source, std::nullopt, given);
   const train::Settings& settings = resolved.settings;
 
+  std::filesystem::create_directories(directory);
+  const FileLock lock(directory / ".lock", "train --run " + directory.string());
   train::Profile profile;
   train::prepare_machine(settings);
   const train::Data data = train::load_data(settings);

@@ -6,8 +6,8 @@
 #include <ATen/ops/zeros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <optional>
 
 #include "env/random.h"
@@ -43,8 +43,13 @@ constexpr double kJudgingValidations =
     4;  // hold-out, validation, champion and look-ahead take about as long as one each
 constexpr std::int64_t kProbeRows = 16;
 
-double log_gain(const evaluation::Backtest& backtest) {
-  return std::accumulate(backtest.log_returns.begin(), backtest.log_returns.end(), 0.0);
+// Sum of log returns over the bars that `other` decided too: with another lookback a window begins and ends elsewhere.
+double log_gain(const evaluation::Backtest& backtest, const evaluation::Backtest& other) {
+  double sum = 0;
+  for (std::size_t k = 0; k < backtest.time.size(); ++k) {
+    if (std::binary_search(other.time.begin(), other.time.end(), backtest.time[k])) sum += backtest.log_returns[k];
+  }
+  return sum;
 }
 
 // Not finite (a ratio without a loss) is null: JSON has no such number.
@@ -148,30 +153,34 @@ Champion judge_champion(release::VersionStore& store, const std::string& name, c
     champion.note = "it does not verify";
     return champion;
   }
-  try {
-    const release::Model model = release::load(path);
-    const std::optional<env::Layout> layout = release::served_layout(model);
-    if (!layout)
-      throw Error(Fault::incompatible,
-                  str("its ", model.architecture.observation, " inputs fit no layout of today's environment"));
-    Settings as_served = settings;
-    env::Market market = data.market;
-    if (layout->assets != data.layout.assets) throw Error(Fault::incompatible, "it trades other assets");
-    if (layout->features != data.layout.features) {
-      market = env::Market::of(env::read_bars(settings.run.bars, layout->assets), layout->features);
-      if (market.time != data.market.time) throw Error(Fault::incompatible, "its features are defined on other bars");
-    }
-    // The same bars: the candidate's hold-out, less what a longer lookback needs in front.
-    if (layout->lookback > data.layout.lookback)
-      throw Error(Fault::incompatible, "its lookback reaches before the hold-out's first bars");
-    market = market.with_segments(data.splits.holdout.market.segments);
-    env::Rules rules = model.rules.value_or(data.rules);
-    rules.lookback = layout->lookback;
-    champion.backtest = evaluation::backtest(market, *layout, rules, release::actor_of(model, *layout, market));
-  } catch (const Error& error) {
+  const release::Model model = release::load(path);
+  const std::optional<env::Layout> layout = release::served_layout(model);
+  if (!layout) {
     champion.state = release::Served::damaged;
-    champion.note = str("today's environment cannot serve it: ", error.what());
+    champion.note = str("its ", model.architecture.observation,
+                        " inputs fit no layout of today's environment: it cannot be served");
+    return champion;
   }
+  // From here on the champion is whole: what cannot be compared stays in service (deployments.md).
+  if (layout->assets != data.layout.assets) {
+    champion.note = "it trades other assets: the two cannot be compared";
+    return champion;
+  }
+  env::Market market = data.market;
+  if (layout->features != data.layout.features) {
+    market = env::Market::of(env::read_bars(settings.run.bars, layout->assets), layout->features);
+    if (market.time != data.market.time) {
+      champion.note = "its features are defined on other bars: the two cannot be compared";
+      return champion;
+    }
+  }
+  market = market.with_segments(data.splits.holdout.market.segments);
+  env::Rules rules = model.rules.value_or(data.rules);
+  rules.lookback = layout->lookback;
+  // Both are judged with the same money and the same costs, whatever they were trained with.
+  rules.fee_fraction = data.rules.fee_fraction;
+  rules.initial_capital = data.rules.initial_capital;
+  champion.backtest = evaluation::backtest(market, *layout, rules, release::actor_of(model, *layout, market));
   return champion;
 }
 
@@ -315,27 +324,15 @@ RetrainResult retrain(const RetrainRequest& request, const Resolved& resolved, P
   gates.push_back({"ladder", ladder_problems.empty(), ladder_problems.empty() ? "in order" : "out of order", "in order",
                    join(ladder_problems, "; ")});
   gates.push_back({"look_ahead", !look_ahead, look_ahead ? "found" : "none", "none", look_ahead.value_or("")});
-  const double candidate_value = log_gain(judged);
+  const evaluation::Backtest& other = champion.backtest ? *champion.backtest : judged;
+  const double candidate_value = log_gain(judged, other);
   const std::optional<double> champion_value =
-      champion.backtest ? std::optional(log_gain(*champion.backtest)) : std::nullopt;
+      champion.backtest ? std::optional(log_gain(*champion.backtest, judged)) : std::nullopt;
   const release::Verdict verdict =
       release::decide(champion.state, release::all_passed(gates), candidate_value, champion_value);
   const Json gates_json = release::json_of(gates);
 
-  std::string version, reason = verdict.reason;
-  bool served = false;
-  if (release::all_passed(gates)) {
-    version = store.publish(request.name, staged, {champion.version, verdict.status, gates_json});
-    if (verdict.serve && request.promote) {
-      store.serve(request.name, version, champion.version, verdict.reason, gates_json);
-      served = true;
-    } else if (!verdict.serve) {
-      store.refuse(request.name, version, verdict.reason, gates_json);
-    }
-  } else {
-    reason = release::refusals(gates);
-    store.refuse(request.name, std::nullopt, reason, gates_json);
-  }
+  // Before the step that cannot be taken back: a full disk must not hide what was served.
   const std::filesystem::path report = run_directory / "report.html";
   std::vector<evaluation::Reference> shown = references;
   if (champion.backtest) {
@@ -343,6 +340,35 @@ RetrainResult retrain(const RetrainRequest& request, const Resolved& resolved, P
   }
   evaluation::write_report(
       report, evaluation::report_of(str(request.name, " on the hold-out"), judged, shown, data.layout.assets));
+  if (const int signal = interrupt_requested(); signal != 0) {
+    result.exit_code = interrupt_exit_code(signal);
+    result.text = str("interrupted before anything was published; the candidate lies in ", staged.string(), "\n");
+    result.document = {{"name", request.name},
+                       {"ended", "interrupted"},
+                       {"run", run_directory.string()},
+                       {"steps", outcome.environment_steps}};
+    return result;
+  }
+  std::string version, reason = verdict.reason;
+  bool served = false;
+  if (release::all_passed(gates)) {
+    version = store.publish(request.name, staged, {champion.version, verdict.status, gates_json});
+    if (verdict.serve && request.promote) {
+      try {
+        store.serve(request.name, version, champion.version, verdict.reason, gates_json);
+        served = true;
+      } catch (const Error& error) {
+        if (error.fault() != Fault::refused) throw;
+        reason = error.what();  // something else was put in service meanwhile
+        store.refuse(request.name, version, reason, gates_json);
+      }
+    } else if (!verdict.serve) {
+      store.refuse(request.name, version, verdict.reason, gates_json);
+    }
+  } else {
+    reason = release::refusals(gates);
+    store.refuse(request.name, std::nullopt, reason, gates_json);
+  }
   profile.enter("other");
   result.exit_code = served || (verdict.serve && !request.promote) ? 0 : static_cast<int>(Fault::refused);
 
@@ -389,7 +415,7 @@ RetrainResult retrain(const RetrainRequest& request, const Resolved& resolved, P
   } else if (version.empty()) {
     text += str("refused, not published: ", reason, "\n        the candidate lies in ", staged.string(), "\n");
   } else {
-    text += str(verdict.serve ? "published, not served as asked: " : "refused: ", reason,
+    text += str(verdict.serve && !request.promote ? "published, not served as asked: " : "refused: ", reason,
                 "\n        published as version ", version, "\n");
   }
   std::vector<std::string> parts;

@@ -12,6 +12,7 @@
 #include "agents/checkpoint.h"
 #include "agents/optimizer.h"
 #include "agents/rollout.h"
+#include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/interrupt.h"
 #include "platform/log.h"
@@ -219,6 +220,15 @@ struct Trainer::State {
     }
   }
 
+  // The checkpoint holds row numbers: they mean the same only on the same rows.
+  std::string bars_identity() const {
+    const env::Market& market = environment.market();
+    std::string out = str(market.rows(), " rows");
+    for (const env::Segment& segment : market.segments) out += str(" ", segment.begin, "-", segment.end);
+    if (!market.time.empty()) out += str(", ", iso_utc(market.time.front()), " to ", iso_utc(market.time.back()));
+    return out + str(", sum of prices ", market.price.sum(at::kDouble).item<double>());
+  }
+
   void save() {
     if (directory.empty()) return;
     agents::Checkpoint checkpoint;
@@ -236,6 +246,7 @@ struct Trainer::State {
       checkpoint.fields["best_score"] = str(best->score);
       checkpoint.fields["best_iteration"] = str(best->iteration);
     }
+    checkpoint.fields["bars"] = bars_identity();
     checkpoint.fields["iteration"] = str(iteration);
     checkpoint.fields["environment_steps"] = str(environment_steps);
     checkpoint.fields["optimizer_steps"] = str(optimizer_steps);
@@ -271,6 +282,12 @@ struct Trainer::State {
                     str("the run in ", directory.string(), " has ", row.name, " '", before, "', now it is '", now, "'"),
                     "resume with the same settings, or start a new run");
       }
+    }
+    if (field("bars") != bars_identity()) {
+      throw Error(Fault::incompatible,
+                  str("the run in ", directory.string(), " was trained on the bars ", field("bars"), ", now they are ",
+                      bars_identity()),
+                  "resume with the bars it began with and --holdout-from its hold-out's first bar, or start a new run");
     }
     copy_into(policy.actor, agents::with_prefix(checkpoint.tensors, "actor/"), "actor");
     copy_into(policy.critic, agents::with_prefix(checkpoint.tensors, "critic/"), "critic");
@@ -417,6 +434,7 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
     since_validation.restart();
     s.profile.enter("other");
   }
+  if (s.iteration == 0) s.save();  // from here on the run can be resumed
   if (seconds_left > 0) seconds_left = std::max(1.0, seconds_left - (1 + validations_after) * validation_seconds);
   std::string ended = "steps";
   int signal = 0;
@@ -464,14 +482,23 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
                               seconds_left > 0 ? watch.seconds() / seconds_left : 0.0),
                      s.environment_steps, rate, left, str("reward ", fixed(scalars[2].second * 1e3, 3), "e-3"));
     const bool validation_due = s.validate && since_validation.seconds() * kValidationShare >= validation_seconds;
-    if (validation_due || since_checkpoint.seconds() >= kCheckpointSeconds) validate_and_save();
+    if (validation_due) {
+      validate_and_save();
+    } else if (since_checkpoint.seconds() >= kCheckpointSeconds) {
+      s.profile.enter("checkpoint");
+      s.save();
+      since_checkpoint.restart();
+      s.profile.enter("other");
+    }
   }
   if (signal == 0) signal = interrupt_requested();
   if (signal == 0) {
     validate_and_save();
+    signal = interrupt_requested();  // one that came while validating
   } else {
     s.save();
   }
+  if (signal != 0) ended = signal == 2 ? "SIGINT" : "SIGTERM";
 
   Outcome outcome{s.best ? *s.best : Snapshot{s.policy, s.normalizer, 0, s.iteration}};
   outcome.iterations = s.iteration;
