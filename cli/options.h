@@ -20,7 +20,7 @@ Declared declared_by(int (*command)(const std::vector<std::string>&));
 
 class Options {
  public:
-  // usage: what stands behind "ristretto ", such as "retrain NAME". Every command has --help, --config, --json,
+  // usage: what stands behind "ristretto ", such as "retrain NAME". Every command has --help, --json,
   // --log-level, --log-format, -v and -q.
   Options(std::string usage, std::string summary);
   ~Options();

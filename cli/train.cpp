@@ -25,6 +25,7 @@ int train_run(const Arguments& arguments) {
   options.value("study-name", "NAME", "of the study in it");
   options.alias("study", "study-name");
   options.value("trial", "N", "of the study; default: the best");
+  options.alias("trial-id", "trial");
   options.alias("n-timesteps,n", "steps");
   options.settings();
   if (!options.parse(arguments)) return 0;

@@ -19,14 +19,14 @@ double unit(Stream stream, std::uint64_t world, std::uint64_t step) {
 }
 
 void hash_bits(std::uint64_t& hash, const at::Tensor& tensor) {
-  const at::Tensor bytes = tensor.contiguous();
+  const at::Tensor bytes = tensor.to(at::kCPU).contiguous();
   const auto* data = static_cast<const unsigned char*>(bytes.const_data_ptr());
   for (std::size_t i = 0; i < bytes.nbytes(); ++i) hash = (hash ^ data[i]) * 1099511628211ULL;
 }
 
 }  // namespace
 
-std::uint64_t signature() {
+std::uint64_t signature(c10::Device device) {
   auto market = std::make_shared<Market>();
   Layout layout;
   layout.lookback = 2;
@@ -46,6 +46,8 @@ std::uint64_t signature() {
       price[t * kAssets + i] = t % 97 == 50 + i ? 0.0 : p;  // a price of 0 now and then
     }
   }
+  market->price = market->price.to(device);
+  market->tech = market->price;
   Rules rules;
   rules.assets = kAssets;
   rules.lookback = layout.lookback;

@@ -1,12 +1,15 @@
 // One number for all of the environment's behaviour: equal on every machine, changed by every change of the rules.
 #pragma once
 
+#include <c10/core/Device.h>
+
 #include <cstdint>
 
 namespace ristretto::env {
 
 // FNV-1a over the bits of every state and reward of a scripted run in double: synthetic prices, pseudo-random actions,
 // every rule and reward term on, windows of several lengths, resets included.
-std::uint64_t signature();
+// The same on the CPU and on a GPU.
+std::uint64_t signature(c10::Device device = c10::kCPU);
 
 }  // namespace ristretto::env

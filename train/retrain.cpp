@@ -231,7 +231,8 @@ RetrainResult retrain(const RetrainRequest& request, const Resolved& resolved, P
     result.exit_code = interrupt_exit_code(outcome.signal);
     result.text =
         str(outcome.ended, " after ", with_thousands(outcome.environment_steps), " steps; the run is saved in ",
-            run_directory.string(), "\ngo on with: ristretto train --resume --run ", run_directory.string(), "\n");
+            run_directory.string(), "\nit trains on (without judging or serving) with: ristretto train --resume --run ",
+            run_directory.string(), "\n");
     result.document = {{"name", request.name},
                        {"ended", outcome.ended},
                        {"run", run_directory.string()},
