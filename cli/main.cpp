@@ -14,7 +14,6 @@
 
 #include "cli/commands.h"
 #include "platform/error.h"
-#include "platform/interrupt.h"
 #include "platform/log.h"
 #include "platform/text.h"
 
@@ -89,7 +88,6 @@ int main(int argc, char** argv) {
   }
   wait_without_spinning(argc, argv);
   std::signal(SIGPIPE, SIG_IGN);  // a reader that has seen enough must not end a run
-  install_interrupt_handlers();
   try {
     const int code = run({argv + 1, argv + argc});
     if (std::fflush(stdout) != 0 && errno != EPIPE) {

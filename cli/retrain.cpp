@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "platform/error.h"
+#include "platform/interrupt.h"
 #include "platform/text.h"
 #include "train/device.h"
 #include "train/job.h"
@@ -31,6 +32,7 @@ int retrain(const Arguments& arguments) {
   options.alias("n-timesteps,n", "steps");
   options.settings();
   if (!options.parse(arguments)) return 0;
+  install_interrupt_handlers();
 
   train::RetrainRequest request;
   request.name = options.get("NAME");

@@ -29,6 +29,7 @@ int train_run(const Arguments& arguments) {
   options.alias("n-timesteps,n", "steps");
   options.settings();
   if (!options.parse(arguments)) return 0;
+  install_interrupt_handlers();
   const std::filesystem::path directory = options.get("run");
   if (directory.empty()) throw Error(Fault::usage, "ristretto train needs --run DIR");
   const bool resume = options.has("resume");

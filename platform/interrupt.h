@@ -3,7 +3,8 @@
 
 namespace ristretto {
 
-// Installs the handlers; once, by main.
+// Installs the handlers; once, by a command that asks interrupt_requested(). The others end at a signal, as programs
+// do.
 void install_interrupt_handlers();
 // SIGINT or SIGTERM once it has come, else 0. Any thread.
 int interrupt_requested();
