@@ -35,8 +35,10 @@ struct Hyperparameters {
   // The learner.
   double learning_rate = 1e-3;
   std::int64_t batch_size = 2048;  // samples of one minibatch
-  double gamma = 0.97;
-  double gae_lambda = 0.95;
+  // Positions are built over 30 bars and pay over the next 24 to 48: on planted signals 0.98 and 0.98 reach 91-99 % of
+  // the best threshold policy where 0.97 and 0.95 reach 83-89 % (tests/test_trading_signals.cpp).
+  double gamma = 0.98;
+  double gae_lambda = 0.98;
   double clip_range = 0.2;
   double entropy_coef = 0;
   double value_loss_coef = 0.5;

@@ -23,6 +23,7 @@
 #include "env/random.h"
 #include "formats/safetensors.h"
 #include "platform/error.h"
+#include "platform/process.h"
 #include "platform/text.h"
 
 namespace ristretto::bench {
@@ -394,6 +395,7 @@ void run(const Options& options) {
 }  // namespace ristretto::bench
 
 int main(int argc, char** argv) {
+  ristretto::prepare_to_compute(argv);  // as the program is
   try {
     ristretto::bench::run(ristretto::bench::parse_options(argc, argv));
     return 0;

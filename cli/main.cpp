@@ -1,12 +1,10 @@
 #include <c10/util/Exception.h>
 #include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <string>
@@ -15,6 +13,7 @@
 #include "cli/commands.h"
 #include "platform/error.h"
 #include "platform/log.h"
+#include "platform/process.h"
 #include "platform/text.h"
 
 namespace {
@@ -59,17 +58,11 @@ int run(const std::vector<std::string>& arguments) {
               str("did you mean '", nearest_name(name, names), "'? ristretto --help lists them all"));
 }
 
-// OpenMP's threads wait for each other by spinning unless told otherwise before the program starts. With other work on
-// the machine they then spin while those they wait for have no core: a retrain took 72 s instead of 16 (2 cores, load
-// 4).
-void wait_without_spinning(int argc, char** argv) {
+bool computes(int argc, char** argv) {
   const auto& all = cli::commands();
-  const bool computes = argc > 1 && std::any_of(all.begin(), all.end(), [&](const cli::Command& command) {
-                          return command.computes && std::strcmp(command.name, argv[1]) == 0;
-                        });
-  if (!computes || std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
-  setenv("OMP_WAIT_POLICY", "passive", 1);
-  execv("/proc/self/exe", argv);  // where that fails the program goes on as it is
+  return argc > 1 && std::any_of(all.begin(), all.end(), [&](const cli::Command& command) {
+           return command.computes && std::strcmp(command.name, argv[1]) == 0;
+         });
 }
 
 int fail(const std::string& message, const std::string& hint, Fault fault) {
@@ -86,7 +79,7 @@ int main(int argc, char** argv) {
   for (int fd = 0; fd <= 2; ++fd) {
     if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) return 1;
   }
-  wait_without_spinning(argc, argv);
+  if (computes(argc, argv)) prepare_to_compute(argv);
   std::signal(SIGPIPE, SIG_IGN);  // a reader that has seen enough must not end a run
   try {
     const int code = run({argv + 1, argv + argc});

@@ -35,7 +35,9 @@ add_library(LibTorch INTERFACE)
 target_include_directories(LibTorch SYSTEM INTERFACE ${LIBTORCH}/include ${LIBTORCH}/include/torch/csrc/api/include)
 target_link_directories(LibTorch INTERFACE ${LIBTORCH}/lib)
 target_link_options(LibTorch INTERFACE -Wl,-rpath,${LIBTORCH}/lib)
-target_link_libraries(LibTorch INTERFACE torch_cpu c10)
+# at::parallel_for is a template, and serial in files that are compiled without OpenMP.
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+target_link_libraries(LibTorch INTERFACE torch_cpu c10 OpenMP::OpenMP_CXX)
 # The device's library registers itself when it is loaded and no symbol of it is named, so the linker would drop it.
 if(RISTRETTO_GPU STREQUAL "cuda")
   set(torch_device torch_cuda c10_cuda)

@@ -21,6 +21,12 @@ namespace {
 constexpr std::int64_t kLine = 16;               // floats of a cache line
 constexpr std::int64_t kStreamBytes = 16 << 20;  // results beyond this do not stay in the caches anyway
 constexpr std::int64_t kGrain = 512;             // rows a thread takes at once
+constexpr std::int64_t kPrefetched = 6;          // rows ahead
+
+// The table does not fit the second-level cache, and portfolios stand at unrelated bars.
+void prefetch(const float* from, std::int64_t size) {
+  for (std::int64_t i = 0; i < size; i += kLine) __builtin_prefetch(from + i);
+}
 
 // to: 64-byte aligned, `padded` floats; head: `head_size` floats, then `tail_size` floats of tail, then whatever.
 void write_row(float* to, const float* head, std::int64_t head_size, const float* tail, std::int64_t tail_size,
@@ -92,8 +98,10 @@ void ObservationRows::gather_into(const at::Tensor& out, const at::Tensor& accou
   float* to = out.data_ptr<float>();
   const bool stream = batch * padded * static_cast<std::int64_t>(sizeof(float)) >= kStreamBytes;
   at::parallel_for(0, batch, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    const auto window = [&](std::int64_t k) { return from + (rows - 1 - at_bar[k]) * columns; };
     for (std::int64_t k = begin; k < end; ++k) {
-      write_row(to + k * padded, heads + k * head, head, from + (rows - 1 - at_bar[k]) * columns, tail, padded, stream);
+      if (k + kPrefetched < end) prefetch(window(k + kPrefetched), tail);
+      write_row(to + k * padded, heads + k * head, head, window(k), tail, padded, stream);
     }
 #if defined(__SSE2__)
     _mm_sfence();

@@ -189,7 +189,7 @@ TEST_CASE("hyperparameters: a resume may change the length of the run, and names
   } catch (const Error& error) {
     CHECK(error.fault() == Fault::incompatible);
     CHECK(std::string(error.what()) ==
-          "the checkpoint was made with other hyperparameters, expected the same: gamma was 0.97 and is 0.95, "
+          "the checkpoint was made with other hyperparameters, expected the same: gamma was 0.98 and is 0.95, "
           "ft_n_blocks was 2 and is 3");
   }
 }
