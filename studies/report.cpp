@@ -35,6 +35,7 @@ h3 { margin: 0 0 .2rem; font-size: .85rem; overflow-wrap: anywhere; }
 p { margin: .3rem 0; color: var(--quiet); max-width: 48rem; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); gap: .6rem; margin: 1.2rem 0 0; }
+.facts + p { margin-top: .9rem; }
 .facts div { background: var(--mark); border-radius: 6px; padding: .5rem .8rem .6rem; }
 .facts dt { font-size: .8rem; color: var(--quiet); }
 .facts dd { margin: 0; font-size: 1.3rem; font-weight: 650; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
@@ -56,7 +57,7 @@ tr.best td:first-child { box-shadow: inset 3px 0 var(--best); }
 .bars i { display: block; height: .8rem; min-width: 1px; background: var(--done); border-radius: 2px; }
 .slices { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1.2rem 1.4rem; }
 svg { display: block; width: 100%; height: auto; }
-.wide svg { min-width: 40rem; }
+.wide svg { min-width: 48rem; }
 svg text { font-size: 11.5px; fill: var(--quiet); }
 .left { text-anchor: end; } .middle { text-anchor: middle; }
 svg .name { font-size: 11.5px; font-weight: 600; fill: var(--ink); }
