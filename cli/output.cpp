@@ -101,8 +101,10 @@ Document json_of(const std::vector<studies::Taken>& parameters) {
   return out;
 }
 
-void print(const Document& document) {
-  std::printf("%s\n", document.dump(2, ' ', false, Document::error_handler_t::replace).c_str());
+std::string text_of(const Document& document) {
+  return document.dump(2, ' ', false, Document::error_handler_t::replace) + "\n";
 }
+
+void print(const Document& document) { std::printf("%s", text_of(document).c_str()); }
 
 }  // namespace ristretto::cli

@@ -32,7 +32,8 @@ Document json_of(const agents::Value& value);
 Document json_of(const formats::Json& value);
 // {name: {value, status, applied, note}}
 Document json_of(const std::vector<studies::Taken>& parameters);
-// Bytes that are no UTF-8 are replaced.
+// The document and a newline; bytes that are no UTF-8 are replaced.
+std::string text_of(const Document& document);
 void print(const Document& document);
 
 }  // namespace ristretto::cli

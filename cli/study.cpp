@@ -7,9 +7,12 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
-#include "platform/clock.h"
+#include "cli/study_trials.h"
+#include "platform/atomic_file.h"
 #include "platform/error.h"
 #include "platform/text.h"
+#include "studies/importance.h"
+#include "studies/report.h"
 #include "studies/storage.h"
 #include "studies/trial_settings.h"
 
@@ -20,26 +23,9 @@ using cli::json_of;
 using studies::Study;
 using studies::Trial;
 
-constexpr int kValueDecimals = 6;
-constexpr const char* kUsage = "study list|show|best|top|trials --storage URL";
-// Columns of trials, where a trial has them: the two parts of the existing objective.
-constexpr const char* kAttributeColumns[] = {"mean_sharpe_bot", "mean_sharpe_hodl"};
-
-std::string iso_of(const std::optional<Instant>& instant) {
-  if (!instant) return {};
-  return iso_utc(std::chrono::floor<std::chrono::seconds>(*instant).time_since_epoch().count());
-}
-
-std::optional<double> seconds_of(const Trial& trial) {
-  if (!trial.started || !trial.completed) return std::nullopt;
-  return std::chrono::duration<double>(*trial.completed - *trial.started).count();
-}
-
-std::string values_text(const std::vector<double>& values) {
-  std::vector<std::string> texts;
-  for (const double value : values) texts.push_back(fixed(value, kValueDecimals));
-  return join(texts, ", ");
-}
+constexpr const char* kVerbs = "list|show|best|top|trials|importance|export|report";
+constexpr const char* kUsage = "study list|show|best|top|trials|importance|export|report --storage URL";
+constexpr double kBarLength = 40;  // characters, of a share of 1
 
 std::string directions_text(const Study& study) {
   std::vector<std::string> names;
@@ -69,27 +55,6 @@ std::optional<Instant> last_event(const Study& study) {
   std::optional<Instant> last;
   for (const Trial& trial : study.trials) last = std::max({last, trial.started, trial.completed});
   return last;
-}
-
-Document json_of(const std::vector<studies::Attribute>& attributes) {
-  Document out = Document::object();
-  for (const studies::Attribute& attribute : attributes) out[attribute.key] = json_of(attribute.value);
-  return out;
-}
-
-Document json_of(const Trial& trial) {
-  Document out = {{"number", trial.number}, {"state", studies::name_of(trial.state)}};
-  out["values"] = Document::array();
-  for (const double value : trial.values) out["values"].push_back(json_of(value));
-  out["value"] = trial.values.size() == 1 ? out["values"][0] : Document(nullptr);
-  out["started"] = trial.started ? Document(iso_of(trial.started)) : Document(nullptr);
-  out["completed"] = trial.completed ? Document(iso_of(trial.completed)) : Document(nullptr);
-  const auto seconds = seconds_of(trial);
-  out["seconds"] = seconds ? Document(*seconds) : Document(nullptr);
-  out["params"] = Document::object();
-  for (const studies::Parameter& parameter : trial.params) out["params"][parameter.name] = json_of(parameter.value);
-  out["user_attributes"] = json_of(trial.user_attributes);
-  return out;
 }
 
 int print_list(studies::Storage& storage, bool json) {
@@ -254,48 +219,53 @@ int best(const Study& study, bool json) {
   return 0;
 }
 
-int print_trials(const std::vector<const Trial*>& trials, bool json) {
+int print_importance(const Study& study, std::uint64_t seed, bool json) {
+  const std::vector<studies::Importance> all = studies::importances(study, seed);
   if (json) {
-    Document document = Document::array();
-    for (const Trial* trial : trials) document.push_back(json_of(*trial));
+    Document document = {{"study", study.name}, {"importance", Document::object()}};
+    for (const studies::Importance& one : all) document["importance"][one.name] = one.share;
     print(document);
     return 0;
   }
-  std::vector<std::string> header = {"number", "state", "value", "duration", "started"};
-  std::vector<const char*> attributes;
-  for (const char* name : kAttributeColumns) {
-    if (std::any_of(trials.begin(), trials.end(),
-                    [&](const Trial* trial) { return studies::find(trial->user_attributes, name) != nullptr; })) {
-      attributes.push_back(name);
-      header.emplace_back(name);
-    }
-  }
-  Table table(header);
-  for (const Trial* trial : trials) {
-    const auto seconds = seconds_of(*trial);
-    std::vector<std::string> cells = {
-        str(trial->number), studies::name_of(trial->state), trial->values.empty() ? "-" : values_text(trial->values),
-        seconds ? duration_text(*seconds) : "-", trial->started ? iso_of(trial->started) : "-"};
-    for (const char* name : attributes) {
-      const formats::Json* value = studies::find(trial->user_attributes, name);
-      const bool is_number =
-          value != nullptr && (value->kind == formats::Json::Kind::real || value->kind == formats::Json::Kind::integer);
-      cells.push_back(is_number ? fixed(value->real, kValueDecimals) : "-");
-    }
-    table.row(std::move(cells));
+  Table table({"parameter", "share", ""});
+  for (const studies::Importance& one : all) {
+    const auto length = static_cast<std::size_t>(std::lround(kBarLength * one.share));
+    table.row({one.name, str(fixed(100 * one.share, 1), " %"), std::string(length, '#')});
   }
   table.print();
   return 0;
 }
 
-std::size_t limit_of(const Options& options, std::size_t otherwise) {
-  const auto text = options.find("limit");
-  if (!text) return otherwise;
-  const auto limit = parse_number<std::size_t>(*text);
-  if (!limit || *limit == 0) {
-    throw Error(Fault::usage, str("--limit is '", *text, "', expected a whole number of at least 1"));
+// To the file, or to standard output where none is named.
+int write_out(const Options& options, const std::string& text) {
+  if (const auto file = options.find("out")) {
+    write_file_atomically(*file, text);
+  } else {
+    std::fwrite(text.data(), 1, text.size(), stdout);
   }
-  return *limit;
+  return 0;
+}
+
+int write_report(const Options& options, const Study& study) {
+  const std::string file = options.get("out", "study.html");
+  studies::write_report(file, study);
+  if (options.json()) {
+    print({{"study", study.name}, {"report", file}});
+  } else {
+    std::printf("report: %s\n", plain(file).c_str());
+  }
+  return 0;
+}
+
+template <class Number>
+Number number_of(const Options& options, const char* name, Number least, Number otherwise) {
+  const auto text = options.find(name);
+  if (!text) return otherwise;
+  const auto number = parse_number<Number>(*text);
+  if (!number || *number < least) {
+    throw Error(Fault::usage, str("--", name, " is '", *text, "', expected a whole number of at least ", least));
+  }
+  return *number;
 }
 
 std::optional<studies::State> state_of(const Options& options) {
@@ -324,20 +294,25 @@ std::string study_name(const Options& options, studies::Storage& storage) {
 
 int study(const Arguments& arguments) {
   Options options(kUsage,
-                  "Reads an Optuna study; nothing is written. list: the studies of a storage; show: one of them; best: "
-                  "its best trial, and\nwhat a retrain takes of each parameter (used, untested, inert); top: the best "
-                  "trials in order; trials: all, by number.\nWith --json, NaN and infinities are the texts \"NaN\", "
-                  "\"Infinity\" and \"-Infinity\".");
-  options.positional("list|show|best|top|trials", true);
+                  "Reads an Optuna study; nothing of it is written. list: the studies of a storage; show: one of them; "
+                  "best: its best trial,\nand what a retrain takes of each parameter (used, untested, inert); top: the "
+                  "best trials in order; trials: all, by number;\nimportance: how much of the value each parameter "
+                  "decides; export: all of the study as JSON, or its trials as CSV; report: a page\nwith charts, "
+                  "study.html. With --json, NaN and infinities are the texts \"NaN\", \"Infinity\" and "
+                  "\"-Infinity\".");
+  options.positional(kVerbs, true);
   options.value("storage", "URL", "sqlite:///FILE as Optuna names it, or a file; --db FILE is the same");
   options.alias("db", "storage");
   options.value("study-name", "NAME", "of the study in it, where it holds several; --study is the same");
   options.alias("study", "study-name");
   options.value("limit", "N", "of top: how many [10]; of trials: the last N [all]");
   options.value("state", "STATE", "of trials: COMPLETE, PRUNED, FAIL, RUNNING or WAITING only");
+  options.flag("csv", "of top, trials and export: the trials as comma-separated values");
+  options.value("out", "FILE", "of export: into this file [standard output]; of report: the page [study.html]");
+  options.value("seed", "N", "of importance: of its random forest [0]");
   if (!options.parse(arguments)) return 0;
-  const std::string what = options.get("list|show|best|top|trials");
-  const std::vector<std::string> known = {"list", "show", "best", "top", "trials"};
+  const std::string what = options.get(kVerbs);
+  const std::vector<std::string> known = split(kVerbs, '|');
   if (std::find(known.begin(), known.end(), what) == known.end()) {
     throw Error(Fault::usage, str("ristretto study has no '", what, "'"),
                 str("did you mean '", nearest_name(what, known), "'? usage: ristretto ", kUsage));
@@ -350,8 +325,15 @@ int study(const Arguments& arguments) {
   };
   only_for("state", {"trials"});
   only_for("limit", {"top", "trials"});
-  only_for("study-name", {"show", "best", "top", "trials"});
-  const std::size_t limit = limit_of(options, what == "top" ? 10 : std::numeric_limits<std::size_t>::max());
+  only_for("csv", {"top", "trials", "export"});
+  only_for("out", {"export", "report"});
+  only_for("seed", {"importance"});
+  if (what == "list") only_for("study-name", {"show", "best", "top", "trials", "importance", "export", "report"});
+  const bool csv = options.has("csv");
+  if (csv && options.json()) throw Error(Fault::usage, "--csv and --json are both given, expected one of them");
+  const std::size_t limit =
+      number_of<std::size_t>(options, "limit", 1, what == "top" ? 10 : std::numeric_limits<std::size_t>::max());
+  const auto seed = number_of<std::uint64_t>(options, "seed", 0, 0);
   const std::optional<studies::State> state = state_of(options);
   const auto url = options.find("storage");
   if (!url) {
@@ -363,12 +345,19 @@ int study(const Arguments& arguments) {
   const Study study = storage->read_study(study_name(options, *storage));
   if (what == "show") return show(storage->info(), study, options.json());
   if (what == "best") return best(study, options.json());
-  if (what == "top") return print_trials(studies::top(study, limit), options.json());
+  if (what == "importance") return print_importance(study, seed, options.json());
+  if (what == "report") return write_report(options, study);
+  if (what == "export" && !csv) return write_out(options, text_of(export_of(storage->info(), study)));
   std::vector<const Trial*> trials;
-  for (const Trial& trial : study.trials) {
-    if (!state || trial.state == *state) trials.push_back(&trial);
+  if (what == "top") {
+    trials = studies::top(study, limit);
+  } else {
+    for (const Trial& trial : study.trials) {
+      if (!state || trial.state == *state) trials.push_back(&trial);
+    }
+    if (trials.size() > limit) trials.erase(trials.begin(), trials.end() - static_cast<std::ptrdiff_t>(limit));
   }
-  if (trials.size() > limit) trials.erase(trials.begin(), trials.end() - static_cast<std::ptrdiff_t>(limit));
+  if (csv) return write_out(options, csv_of(study, trials));
   return print_trials(trials, options.json());
 }
 

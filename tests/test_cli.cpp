@@ -168,6 +168,9 @@ TEST_CASE("cli: an unknown command, subcommand, option or value exits 2 with the
 TEST_CASE("cli: an option that a subcommand does not read is refused, not passed over") {
   check_error(run("study list --db x --state COMPLETE"), 2, {"study list does not read --state", "study trials"});
   check_error(run("study best --db x --limit 3"), 2, {"does not read --limit"});
+  check_error(run("study show --db x --csv"), 2, {"does not read --csv", "top and trials and export"});
+  check_error(run("study trials --db x --csv --json"), 2, {"--csv and --json"});
+  check_error(run("study importance --db x --seed -1"), 2, {"--seed is '-1'"});
 }
 
 TEST_CASE("cli: a fault of a file is one sentence with the file's name, and its exit code says which kind") {
@@ -213,6 +216,49 @@ TEST_CASE("cli: study reads the example, and leaves the file as it is") {
   const Json shown = document_of("study show" + example.of(kMaxGpu));
   CHECK(shown["parameters"]["learning_rate"]["range"] == "float 1e-06 to 0.001 log");
   CHECK(shown["best"][0]["number"] == 134);
+}
+
+TEST_CASE("cli: study export holds all of a study, CSV one line a trial, and reports go to a file") {
+  const ExampleCopy example;
+  const Json all = document_of("study export" + example.of(kMaxGpu));
+  CHECK(all["name"] == kMaxGpu);
+  REQUIRE(all["trials"].size() == 202);
+  const Json& best = all["trials"][134];
+  CHECK(best["params"]["batch_size"] == 4096);
+  CHECK(best["distributions"]["learning_rate"]["name"] == "FloatDistribution");
+  CHECK(best["distributions"]["learning_rate"]["attributes"]["log"] == true);
+  CHECK(best["started"].get<std::string>().size() == std::string("2026-07-13T02:00:00.123456Z").size());
+
+  const Ran csv = run("study trials --state complete --csv" + example.of(kMaxGpu));
+  CHECK(csv.code == 0);
+  const std::vector<std::string> lines = split(csv.out, '\n');
+  REQUIRE(lines.size() == 152);  // header, 150, and "" behind the last newline
+  CHECK(lines[0].rfind("number,value,datetime_start,datetime_complete,seconds,params_", 0) == 0);
+  CHECK(contains(lines[0], ",user_attrs_sharpe_list_bot,"));
+  CHECK(contains(lines[1], ",\"["));  // a list holds commas
+
+  const Scratch scratch;
+  const fs::path file = scratch.path / "study.csv", page = scratch.path / "study.html";
+  const Ran exported = run(str("study export --csv --out ", in_quotes(file), example.of(kMaxGpu)));
+  CHECK(exported.code == 0);
+  CHECK(exported.out.empty());
+  CHECK(split(bytes_of(file), '\n').size() == 204);
+  const Json report = document_of(str("study report --out ", in_quotes(page), example.of(kMaxGpu)));
+  CHECK(report["report"] == page.string());
+  CHECK(contains(bytes_of(page), "best value, trial 134"));
+}
+
+TEST_CASE("cli: study importance ranks the parameters, the same for the same seed") {
+  const ExampleCopy example;
+  const Json importance = document_of("study importance" + example.of(kMaxGpu))["importance"];
+  double sum = 0;
+  for (const auto& [name, share] : importance.items()) sum += share.get<double>();
+  CHECK(sum == doctest::Approx(1));
+  CHECK(importance["learning_rate"].get<double>() > 0.5);
+  CHECK(document_of("study importance --seed 0" + example.of(kMaxGpu))["importance"] == importance);
+  CHECK(document_of("study importance --seed 1" + example.of(kMaxGpu))["importance"] != importance);
+  const Ran table = run("study importance" + example.of(kMaxGpu));
+  CHECK(contains(split(table.out, '\n')[1], "learning_rate"));
 }
 
 TEST_CASE("cli: tables are aligned, plain and without escape sequences") {
