@@ -4,6 +4,7 @@
 
 #include <climits>
 #include <cstdlib>
+#include <initializer_list>
 
 #if defined(__GLIBC__)
 #include <malloc.h>
@@ -16,16 +17,14 @@ void prepare_to_compute(char** argv) {
   mallopt(M_MMAP_THRESHOLD, INT_MAX);
   mallopt(M_TRIM_THRESHOLD, INT_MAX);
 #endif
-  constexpr const char* kPrepared = "RISTRETTO_PREPARED";
-  if (std::getenv(kPrepared) != nullptr) {
-    unsetenv(kPrepared);  // a RISTRETTO_ variable is a setting to the program
-    return;
+  setenv("THP_MEM_ALLOC_ENABLE", "1", 0);  // LibTorch's, read at its first allocation
+  // OpenMP reads its policy before main, so the program starts again. Not where threads are bound to processors: this
+  // one is already bound to its own, and would hand that on to all of them.
+  for (const char* chosen : {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY"}) {
+    if (std::getenv(chosen) != nullptr) return;
   }
-  if (std::getenv("GOMP_SPINCOUNT") == nullptr) setenv("OMP_WAIT_POLICY", "passive", 0);
-  setenv("THP_MEM_ALLOC_ENABLE", "1", 0);  // LibTorch's
-  setenv(kPrepared, "1", 1);
-  execv("/proc/self/exe", argv);
-  unsetenv(kPrepared);
+  setenv("OMP_WAIT_POLICY", "passive", 1);
+  execv("/proc/self/exe", argv);  // where that fails the program goes on as it is
 }
 
 }  // namespace ristretto
