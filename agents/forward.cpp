@@ -36,6 +36,11 @@ Outputs forward(const Policy& policy, const at::Tensor& x, bool bf16) {
   return {actor_mean(policy.actor, policy.architecture, x), critic_value(policy.critic, policy.architecture, x)};
 }
 
+at::Tensor forward_mean(const Policy& policy, const at::Tensor& x, bool bf16) {
+  const Autocast autocast(bf16, x.device().type());
+  return actor_mean(policy.actor, policy.architecture, x);
+}
+
 at::Tensor forward_value(const Policy& policy, const at::Tensor& x, bool bf16) {
   const Autocast autocast(bf16, x.device().type());
   return critic_value(policy.critic, policy.architecture, x);

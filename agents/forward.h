@@ -14,6 +14,7 @@ struct Outputs {
 
 // x [B, S], normalised. bf16: matrix products in bfloat16, results as float32 (performance.md, rule 6).
 Outputs forward(const Policy& policy, const at::Tensor& x, bool bf16);
+at::Tensor forward_mean(const Policy& policy, const at::Tensor& x, bool bf16);
 at::Tensor forward_value(const Policy& policy, const at::Tensor& x, bool bf16);
 // The actor's "a_std_log" [1, A]; undefined for a categorical.
 at::Tensor log_std_of(const Policy& policy);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -107,9 +108,10 @@ struct Row {
   Bounds bounds;         // of numbers; a text must be one of the range's choices
   Status in_cappuccino;  // in a study of that generation
   const char* help;
-  bool ft_only = false;    // read by the FT-Transformer only: for an MLP an option of this row is an error
-  bool resumable = false;  // may change between a checkpoint and its resume
-  bool unread = false;     // nothing in this program reads it: inert in every generation of studies
+  bool ft_only = false;             // read by the FT-Transformer only: for an MLP an option of this row is an error
+  bool resumable = false;           // may change between a checkpoint and its resume
+  bool unread = false;              // nothing in this program reads it: inert in every generation of studies
+  std::optional<Range> swept = {};  // where `sweep` looks unless it is told otherwise; none: it keeps the value
 };
 
 const std::vector<Row>& table();

@@ -2,15 +2,21 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/nonzero.h>
+
+#include <algorithm>
+#include <vector>
 
 #include "agents/forward.h"
 #include "env/random.h"
 
 namespace ristretto::agents {
 namespace {
+
+constexpr std::int64_t kValueRows = 8192;  // as wide as products gain from, and activations of a few hundred MB at most
 
 // What the environment showed, at every step. [horizon, N, 1+n] and [horizon, N]
 struct Observations {
@@ -26,11 +32,28 @@ struct Observations {
   }
 };
 
+// A network over observations, `most` rows at once (0: all): [B, ...].
+template <class Network>
+at::Tensor in_pieces(const env::Observation& all, std::int64_t most, const Network& network) {
+  const std::int64_t rows = all.account.size(0);
+  if (most <= 0 || rows <= most) return network(all);
+  std::vector<at::Tensor> pieces;
+  for (std::int64_t begin = 0; begin < rows; begin += most) {
+    const std::int64_t count = std::min(most, rows - begin);
+    pieces.push_back(
+        network({all.account.narrow(0, begin, count), all.bar.defined() ? all.bar.narrow(0, begin, count) : all.bar}));
+  }
+  return at::cat(pieces);
+}
+
 }  // namespace
 
 Rollout collect(env::Environment& environment, const Policy& policy, const Normalizer& normalizer, std::int64_t horizon,
-                std::uint64_t seed, std::int64_t first_step, std::int64_t first_world, bool bf16) {
+                std::uint64_t seed, std::int64_t first_step, std::int64_t first_world, bool bf16,
+                std::int64_t most_rows) {
   const at::NoGradGuard no_grad;
+  const auto mean = [&](const env::Observation& rows) { return forward_mean(policy, normalizer.matrix(rows), bf16); };
+  const auto value = [&](const env::Observation& rows) { return forward_value(policy, normalizer.matrix(rows), bf16); };
   const std::int64_t worlds = environment.size(), actions = environment.actions();
   const bool categorical = policy.architecture.distribution == Distribution::categorical;
   const at::Tensor log_std = log_std_of(policy);
@@ -40,10 +63,10 @@ Rollout collect(env::Environment& environment, const Policy& policy, const Norma
   for (std::int64_t t = 0; t < horizon; ++t) {
     const env::Observation observation = environment.observe();
     seen.put(t, horizon, observation);
-    const Outputs outputs = forward(policy, normalizer.matrix(observation), bf16);
-    const at::Device device = outputs.mean.device();
+    const at::Tensor means = in_pieces(observation, most_rows, mean);
+    const at::Device device = means.device();
     const Sample drawn =
-        sample(policy.architecture, outputs.mean, log_std,
+        sample(policy.architecture, means, log_std,
                categorical ? env::uniform(worlds, actions, seed, first_step + t, device, first_world)
                            : env::standard_normal(worlds, actions, seed, first_step + t, device, first_world));
     const env::Transition transition = environment.step(drawn.action);
@@ -53,20 +76,22 @@ Rollout collect(env::Environment& environment, const Policy& policy, const Norma
                                     : std::vector<std::int64_t>{horizon, worlds, actions},
                         drawn.u.options());
       out.log_probability = at::empty({horizon, worlds}, drawn.log_probability.options());
-      out.value = at::empty({horizon, worlds}, outputs.value.options());
       out.reward = at::empty({horizon, worlds}, transition.reward.options());
       out.terminated = at::empty({horizon, worlds}, transition.terminated.options());
       out.truncated = at::empty_like(out.terminated);
     }
     out.u.select(0, t).copy_(drawn.u);
     out.log_probability.select(0, t).copy_(drawn.log_probability);
-    out.value.select(0, t).copy_(outputs.value);
     out.reward.select(0, t).copy_(transition.reward);
     out.terminated.select(0, t).copy_(transition.terminated);
     out.truncated.select(0, t).copy_(transition.truncated);
   }
   out.account = seen.account;
   out.bar = seen.bar;
+  // Nobody needs values while the worlds step: all at once, in wide products.
+  out.value = in_pieces({seen.account.flatten(0, 1), seen.bar.defined() ? seen.bar.view({-1}) : seen.bar},
+                        most_rows > 0 ? std::min(most_rows, kValueRows) : kValueRows, value)
+                  .view({horizon, worlds});
 
   // A world that goes on is seen again at the next step, and there its value is known; the last step's and the
   // truncated worlds' observations are seen by nobody else.
@@ -78,7 +103,7 @@ Rollout collect(env::Environment& environment, const Policy& policy, const Norma
   env::Observation rows;
   rows.account = last.account.flatten(0, 1).index_select(0, index);
   if (last.bar.defined()) rows.bar = last.bar.view({-1}).index_select(0, index);
-  out.next_value.view({-1}).index_copy_(0, index, forward_value(policy, normalizer.matrix(rows), bf16));
+  out.next_value.view({-1}).index_copy_(0, index, in_pieces(rows, most_rows, value));
   out.next_value.masked_fill_(out.terminated, 0.0);
   return out;
 }

@@ -29,9 +29,11 @@ struct Rollout {
 
 // Steps the environment `horizon` times under the policy. first_step numbers the noise (counter-based: seed, world,
 // step). No host synchronisation on the way; one at the end, for the truncated worlds' last values. bf16: as the
-// update's, or ratios are not 1 on the first minibatch.
+// update's, or ratios are not 1 on the first minibatch. most_rows: observations that a network sees at once, 0: no
+// limit.
 Rollout collect(env::Environment& environment, const Policy& policy, const Normalizer& normalizer, std::int64_t horizon,
-                std::uint64_t seed, std::int64_t first_step, std::int64_t first_world = 0, bool bf16 = false);
+                std::uint64_t seed, std::int64_t first_step, std::int64_t first_world = 0, bool bf16 = false,
+                std::int64_t most_rows = 0);
 
 struct Advantages {
   at::Tensor advantage;  // [horizon, N]

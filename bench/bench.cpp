@@ -1,4 +1,5 @@
-// What this project's side of docs/design/performance.md takes; scripts/bench runs it beside the scripts of bench/peers.
+// What this project's side of docs/design/performance.md takes; scripts/bench runs it beside the scripts of
+// bench/peers.
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>

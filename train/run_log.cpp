@@ -16,7 +16,7 @@ constexpr int kBarWidth = 24;
 
 }  // namespace
 
-RunLog::RunLog(const std::filesystem::path& directory) {
+RunLog::RunLog(const std::filesystem::path& directory, bool shows_progress) : shows_progress_(shows_progress) {
   if (directory.empty()) return;
   const std::filesystem::path logs = directory / "logs";
   std::filesystem::create_directories(logs);
@@ -32,7 +32,7 @@ RunLog::RunLog(const std::filesystem::path& directory) {
 
 RunLog::~RunLog() {
   if (csv_ != nullptr) std::fclose(csv_);
-  log::progress("");
+  if (shows_progress_) log::progress("");
 }
 
 void RunLog::update(std::int64_t iteration, std::int64_t step, const Scalars& scalars) {
@@ -57,6 +57,7 @@ void RunLog::scalar(const std::string& tag, double value, std::int64_t step) {
 
 void RunLog::progress(double fraction, std::int64_t steps, double steps_per_second, double seconds_left,
                       const std::string& text) {
+  if (!shows_progress_) return;
   fraction = std::clamp(fraction, 0.0, 1.0);
   const std::string figures = str(fixed(100 * fraction, 1), " %  ", with_thousands(steps), " steps  ",
                                   with_thousands(static_cast<long long>(steps_per_second)), " steps/s  ",

@@ -18,8 +18,8 @@ using Scalars = std::vector<std::pair<std::string, double>>;
 
 class RunLog {
  public:
-  // Writes nothing where directory is empty.
-  explicit RunLog(const std::filesystem::path& directory);
+  // Writes no files where directory is empty.
+  RunLog(const std::filesystem::path& directory, bool shows_progress);
   ~RunLog();
   RunLog(const RunLog&) = delete;
   RunLog& operator=(const RunLog&) = delete;
@@ -32,6 +32,7 @@ class RunLog {
                 const std::string& text);
 
  private:
+  bool shows_progress_;
   std::FILE* csv_ = nullptr;
   bool header_written_ = false;
   std::unique_ptr<formats::EventWriter> events_;

@@ -47,12 +47,21 @@ agents::RunningMoments account_prior(const env::Market& market, const env::Rules
   return prior;
 }
 
-void require_tradable(const env::Market& market, const env::Rules& rules) {
+// What a run tells about itself.
+void tell(bool background, const std::string& text) {
+  if (background) {
+    log::debug("train", text);
+  } else {
+    log::info("train", text);
+  }
+}
+
+void require_tradable(const env::Market& market, const env::Rules& rules, bool background) {
   const std::vector<double> shares = env::tradable_shares(market, rules);
   std::vector<std::string> parts;
   for (std::size_t i = 0; i < shares.size(); ++i)
     parts.push_back(str(market.assets[i], " ", fixed(100 * shares[i], 0), " %"));
-  log::info("train", str("episode starts at which the largest order reaches the asset's minimum: ", join(parts, ", ")));
+  tell(background, str("episode starts at which the largest order reaches the asset's minimum: ", join(parts, ", ")));
   if (std::all_of(shares.begin(), shares.end(), [](double share) { return share < kTradableShare; })) {
     // The largest norm_action at which the cheapest of the assets' minimum orders is reached at the mean price.
     const at::Tensor mean_price = market.price.to(at::kCPU, at::kDouble).mean(0);
@@ -156,6 +165,7 @@ struct Trainer::State {
   std::filesystem::path directory;
   Validate validate;
   Profile& profile;
+  bool background;
 
   env::Portfolios environment;
   agents::Policy policy;
@@ -179,13 +189,14 @@ struct Trainer::State {
   }
 
   State(const Settings& s, const env::Market& train, const env::Market& market, c10::Device d,
-        std::filesystem::path dir, Validate v, Profile& p)
+        std::filesystem::path dir, Validate v, Profile& p, bool in_background)
       : settings(s),
         plan(make_plan(s, d)),
         device(d),
         directory(std::move(dir)),
         validate(std::move(v)),
         profile(p),
+        background(in_background),
         environment(std::make_shared<const env::Market>(market), layout_of(s), rules_of(s),
                     [&] {
                       env::Portfolios::Options options;
@@ -211,9 +222,9 @@ struct Trainer::State {
       reward_term_shares.push_back(share);
       if (share > 0) parts.push_back(str(env::kRewardTerms[k], " ", fixed(100 * share, 1), " %"));
     }
-    log::info("train", str("shares of the mean |reward| in the first rollout: ", join(parts, ", ")));
+    tell(background, str("shares of the mean |reward| in the first rollout: ", join(parts, ", ")));
     for (std::size_t k = 0; k < reward_term_shares.size(); ++k) {
-      if (reward_term_shares[k] > kDominantTerm) {
+      if (reward_term_shares[k] > kDominantTerm && !background) {
         log::warning("train", str("the reward's term '", env::kRewardTerms[k], "' is ",
                                   fixed(100 * reward_term_shares[k], 0), " % of the reward and drowns the others"));
       }
@@ -329,7 +340,7 @@ struct Trainer::State {
     const Stopwatch watch;
     const agents::Rollout rollout =
         agents::collect(environment, policy, normalizer, plan.horizon, static_cast<std::uint64_t>(settings.run.seed),
-                        iteration * plan.horizon, 0, ppo.settings().bf16);
+                        iteration * plan.horizon, 0, ppo.settings().bf16, ppo.settings().micro_batch);
     if (environment.take_bad_action()) {
       throw Error(Fault::failed, str("the policy gave an action that is not finite at iteration ", iteration + 1),
                   "the last good checkpoint is kept; a smaller --learning-rate or --max-grad-norm may help");
@@ -390,25 +401,26 @@ struct Trainer::State {
 };
 
 Trainer::Trainer(const Settings& settings, const env::Market& train, std::filesystem::path directory, Validate validate,
-                 Profile& profile) {
+                 Profile& profile, Manner manner) {
+  const bool background = manner == Manner::background;
   check(settings);
   const c10::Device device = device_of(settings.run.device);
   const env::Rules rules = rules_of(settings);
-  require_tradable(train, rules);
+  require_tradable(train, rules, background);
   if (rules.max_position_fraction > 0) {
     const double ramp = rules.max_position_fraction * rules.norm_action;
     const double sight = 1.0 / std::max(1e-9, 1.0 - settings.hyperparameters.gamma);
     const std::string text = str("a full position takes ", fixed(ramp, 0), " bars of largest orders; gamma ",
                                  settings.hyperparameters.gamma, " looks about ", fixed(sight, 0), " bars ahead");
-    if (sight < ramp) {
+    if (sight < ramp && !background) {
       log::warning("train", text + ": less than that, so the agent sees the cost of a position before its gain");
     } else {
-      log::info("train", text);
+      tell(background, text);
     }
   }
   if (!directory.empty()) std::filesystem::create_directories(directory / "checkpoint");
   state_ = std::make_unique<State>(settings, train, train.to(device, at::kFloat), device, std::move(directory),
-                                   std::move(validate), profile);
+                                   std::move(validate), profile, background);
 }
 
 Trainer::~Trainer() = default;
@@ -420,7 +432,8 @@ void Trainer::resume() { state_->restore(); }
 Outcome Trainer::run(double seconds_left, double validations_after) {
   State& s = *state_;
   const Stopwatch watch;
-  RunLog run_log(s.directory);
+  RunLog run_log(s.directory, !s.background);
+  const auto signal_now = [&] { return s.background ? 0 : interrupt_requested(); };
   EpisodeReturns returns;
   Stopwatch since_checkpoint, since_validation;
   double validation_seconds = 0;
@@ -453,12 +466,10 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
   };
 
   // An update that is under way ends at its next minibatch when the time is up or a signal came.
-  const auto keep_going = [&] {
-    return interrupt_requested() == 0 && (seconds_left <= 0 || watch.seconds() < seconds_left);
-  };
+  const auto keep_going = [&] { return signal_now() == 0 && (seconds_left <= 0 || watch.seconds() < seconds_left); };
   std::int64_t done_here = 0;
   while (s.environment_steps < s.plan.steps) {
-    signal = interrupt_requested();
+    signal = signal_now();
     if (signal != 0) {
       ended = signal == 2 ? "SIGINT" : "SIGTERM";
       break;
@@ -491,10 +502,10 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
       s.profile.enter("other");
     }
   }
-  if (signal == 0) signal = interrupt_requested();
+  if (signal == 0) signal = signal_now();
   if (signal == 0) {
     validate_and_save();
-    signal = interrupt_requested();  // one that came while validating
+    signal = signal_now();  // one that came while validating
   } else {
     s.save();
   }

@@ -66,10 +66,13 @@ struct Outcome {
 
 class Trainer {
  public:
+  // background: one of several at once; no progress line, its log lines are for debugging, and signals are its caller's
+  // to heed.
+  enum class Manner { foreground, background };
   // train: the training bars, on any device, float64 prices. directory: the run directory (created); empty: nothing is
   // written. Throws Error(usage) where the agent could not trade at all.
   Trainer(const Settings& settings, const env::Market& train, std::filesystem::path directory, Validate validate,
-          Profile& profile);
+          Profile& profile, Manner manner = Manner::foreground);
   ~Trainer();
 
   // Goes on from directory/checkpoint. Throws Error(incompatible) where the settings that may not change did.

@@ -1,0 +1,61 @@
+// What a trial of a sweep is worth: trainings on combinatorial purged splits, each judged on the bars it did not see.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "train/job.h"
+#include "train/settings.h"
+
+namespace ristretto::train {
+
+enum class ObjectiveKind {
+  // Mean over the 6 splits and 2 seeds of the Sharpe ratio per bar in excess of equal weight's, both at doubled costs,
+  // minus 0.1 standard deviations of it.
+  robust,
+  // The existing study's (environment.md, "The existing study's objective").
+  cappuccino,
+};
+const char* name_of(ObjectiveKind kind);
+// Throws Error(usage) naming the choices.
+ObjectiveKind parse_objective(const std::string& name);
+inline constexpr int kObjectiveVersion = 1;  // changes where equal settings would get other values
+
+// One training and its test.
+struct Part {
+  std::int64_t split = 0, seed = 0;
+  double agent = 0, reference = 0;  // Sharpe ratios, as the objective has them
+  bool idle = false;                // the account's returns do not vary
+  std::int64_t orders = 0;
+  std::int64_t environment_steps = 0;
+  double seconds = 0;
+};
+
+// The bars that sweeps may see (train and validation, never the hold-out), split once for all trials. Immutable; any
+// thread may measure.
+class Objective {
+ public:
+  // settings: of the whole sweep; bars, assets, hold-out. Throws Error(usage) where the bars do not make the splits.
+  Objective(ObjectiveKind kind, const Settings& settings);
+
+  ObjectiveKind kind() const { return kind_; }
+  std::int64_t parts() const;  // of a whole trial
+  std::int64_t bars() const { return bars_; }
+  // Part number `part` of a trial with these settings, trained to its end on the calling thread. Throws Error(failed)
+  // for a training that diverges.
+  Part measure(const Settings& settings, std::int64_t part) const;
+  // Of the parts so far, for a pruner: without the penalty of their spread, which one part does not have.
+  double so_far(const std::vector<Part>& parts) const;
+  double value(const std::vector<Part>& parts) const;  // of all of them
+
+ private:
+  struct Split {
+    env::Market train, test;
+  };
+  ObjectiveKind kind_;
+  std::int64_t bars_ = 0;
+  std::vector<Split> splits_;
+};
+
+}  // namespace ristretto::train
