@@ -16,9 +16,9 @@ namespace ristretto::studies {
 // A child process; killed with the object if it is still there.
 class Process {
  public:
-  // `environment`: NAME=VALUE beside our own; `out`: a file for its standard output.
+  // `environment`: NAME=VALUE beside our own; `out`: a file for its standard output, and its errors where asked.
   explicit Process(const std::vector<std::string>& command, const std::vector<std::string>& environment = {},
-                   const std::string& out = "/dev/null") {
+                   const std::string& out = "/dev/null", bool with_errors = false) {
     pid_ = fork();
     REQUIRE(pid_ >= 0);
     if (pid_ > 0) return;
@@ -27,7 +27,7 @@ class Process {
     for (const std::string& argument : command) arguments.push_back(const_cast<char*>(argument.c_str()));
     arguments.push_back(nullptr);
     const int file = open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    if (file < 0 || dup2(file, STDOUT_FILENO) < 0) _exit(126);
+    if (file < 0 || dup2(file, STDOUT_FILENO) < 0 || (with_errors && dup2(file, STDERR_FILENO) < 0)) _exit(126);
     execv(arguments[0], arguments.data());
     _exit(127);
   }

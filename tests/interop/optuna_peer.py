@@ -5,6 +5,7 @@ import math
 import os
 import random
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -19,7 +20,6 @@ from optuna.trial import TrialState
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.simplefilter("ignore")
-MAJOR = int(optuna.__version__.split(".")[0])
 
 
 def url(database):
@@ -38,12 +38,8 @@ def plain(value):
 
 
 def utc(moment):
-    """As text in UTC: naive ones are local up to 4.9, UTC from 5.0 on."""
-    if moment is None:
-        return None
-    if moment.tzinfo is None and MAJOR >= 5:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")
+    """As text in UTC. Every Optuna gives naive local ones, 5.0 too, which keeps them in UTC in the file."""
+    return moment and moment.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def best_of(study):
@@ -115,12 +111,9 @@ def corpus(database):
     for k in range(8):
         t = multi.ask()
         a, b = t.suggest_float("a", 0, 1), t.suggest_float("b", 0, 1)
-        t._trial_id and multi._storage.set_trial_system_attr(t._trial_id, "constraints", [a - 0.75])
+        multi._storage.set_trial_system_attr(t._trial_id, "constraints", [a - 0.75])
         multi.tell(t, [a, b, math.inf if k == 5 else 1 - b])
     optuna.create_study(study_name="empty 'quoted'", storage=url(database))
-    # A sampler that keeps pickles in the attributes.
-    if MAJOR < 4:
-        return
     tpe = optuna.create_study(
         study_name="tpe", storage=url(database),
         sampler=optuna.samplers.TPESampler(seed=1, n_startup_trials=3, multivariate=True, constant_liar=True))
@@ -198,7 +191,7 @@ def claim(database, name, log):
 
 
 def reap(database, name):
-    """Fails stale trials; prints their numbers' states."""
+    """Fails stale trials."""
     storage = optuna.storages.RDBStorage(url(database), heartbeat_interval=1, grace_period=2)
     study = optuna.load_study(study_name=name, storage=storage)
     optuna.storages.fail_stale_trials(study)
@@ -251,7 +244,6 @@ def json_fuzz(database, out, lines):
             return rng.choice([0.0, -0.0, 1.0, 0.1, 1e-05, 1e-4, 123456789012345680.0, 1e16, 1e15, 5e-324, 1.7976931348623157e308])
         if kind == 2:
             return rng.uniform(-1, 1) * 10 ** rng.randrange(-20, 20)
-        import struct
         value = struct.unpack("d", rng.randbytes(8))[0]
         return value if math.isfinite(value) else 0.5
 
