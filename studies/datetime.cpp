@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
 #include <ctime>
 
 #include "platform/text.h"
@@ -94,6 +95,22 @@ std::optional<Instant> parse_datetime(std::string_view text, bool local) {
   fields.tm_sec = time[2];
   fields.tm_isdst = -1;
   return std::chrono::system_clock::from_time_t(std::mktime(&fields)) + fraction;
+}
+
+std::string datetime_text(Instant instant, bool local) {
+  const auto whole = std::chrono::floor<seconds>(instant);
+  const auto micros = std::chrono::floor<std::chrono::microseconds>(instant - whole).count();
+  const std::time_t time = std::chrono::system_clock::to_time_t(whole);
+  std::tm fields{};
+  if (local) {
+    localtime_r(&time, &fields);
+  } else {
+    gmtime_r(&time, &fields);
+  }
+  char buffer[80];
+  std::snprintf(buffer, sizeof buffer, "%04d-%02d-%02d %02d:%02d:%02d.%06d", fields.tm_year + 1900, fields.tm_mon + 1,
+                fields.tm_mday, fields.tm_hour, fields.tm_min, fields.tm_sec, static_cast<int>(micros));
+  return buffer;
 }
 
 }  // namespace ristretto::studies

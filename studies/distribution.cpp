@@ -144,6 +144,22 @@ std::optional<std::int64_t> whole(double stored) {
   return static_cast<std::int64_t>(stored);
 }
 
+// As Python's == sees it, where true is 1.
+std::optional<double> number_of(const agents::Value& value) {
+  if (const bool* flag = std::get_if<bool>(&value)) return *flag ? 1.0 : 0.0;
+  if (const auto* integer = std::get_if<std::int64_t>(&value)) return static_cast<double>(*integer);
+  if (const double* real = std::get_if<double>(&value)) return *real;
+  return std::nullopt;
+}
+
+// Python's ==, but NaN equals NaN, as Optuna compares choices.
+bool same_choice(const agents::Value& a, const agents::Value& b) {
+  if (a.index() == b.index() && a == b) return true;
+  const std::optional<double> x = number_of(a), y = number_of(b);
+  if (!x || !y) return false;
+  return std::isnan(*x) ? std::isnan(*y) : a.index() != b.index() && *x == *y;
+}
+
 }  // namespace
 
 agents::Range read_distribution(std::string_view json_text, const std::string& origin) {
@@ -172,7 +188,7 @@ agents::Range read_distribution(std::string_view json_text, const std::string& o
   reader.refuse("is of no known kind, expected Float-, Int- or CategoricalDistribution or one of before Optuna 3");
 }
 
-agents::Value external_value(const agents::Range& distribution, double stored, const std::string& origin) {
+agents::Value external_value(const agents::Range& distribution, double stored) {
   if (std::holds_alternative<FloatRange>(distribution)) return stored;
   const std::optional<std::int64_t> number = whole(stored);
   if (const auto* categorical = std::get_if<Choices>(&distribution)) {
@@ -180,11 +196,89 @@ agents::Value external_value(const agents::Range& distribution, double stored, c
     if (number && *number >= 0 && *number < static_cast<std::int64_t>(choices.size())) {
       return choices[static_cast<std::size_t>(*number)];
     }
-    throw Error(Fault::incompatible, str(origin, " is stored as ", stored, ", expected the index of one of its ",
-                                         choices.size(), " choices"));
+    throw Error(Fault::incompatible,
+                str("is stored as ", stored, ", expected the index of one of its ", choices.size(), " choices"));
   }
-  if (!number) throw Error(Fault::incompatible, str(origin, " is stored as ", stored, ", expected an integer"));
+  if (!number) throw Error(Fault::incompatible, str("is stored as ", stored, ", expected an integer"));
   return *number;
+}
+
+formats::Json json_of(const agents::Value& value) {
+  Json json;
+  if (const bool* flag = std::get_if<bool>(&value)) {
+    json.kind = Kind::boolean;
+    json.boolean = *flag;
+  } else if (const auto* integer = std::get_if<std::int64_t>(&value)) {
+    json.kind = Kind::integer;
+    json.integer = *integer;
+    json.real = static_cast<double>(*integer);
+  } else if (const double* real = std::get_if<double>(&value)) {
+    json.kind = Kind::real;
+    json.real = *real;
+  } else if (const auto* text = std::get_if<std::string>(&value)) {
+    json.kind = Kind::text;
+    json.text = *text;
+  }
+  return json;
+}
+
+std::string write_distribution(const agents::Range& distribution) {
+  const auto text_of = [](const agents::Range& range) {
+    const auto json = [](const agents::Value& value) { return formats::write_json(json_of(value)); };
+    if (const auto* real = std::get_if<FloatRange>(&range)) {
+      return str(R"({"name": "FloatDistribution", "attributes": {"step": )",
+                 real->step == 0 ? "null" : json(real->step), R"(, "low": )", json(real->low), R"(, "high": )",
+                 json(real->high), R"(, "log": )", real->log, "}}");
+    }
+    if (const auto* whole = std::get_if<IntRange>(&range)) {
+      return str(R"({"name": "IntDistribution", "attributes": {"log": )", whole->log, R"(, "step": )", whole->step,
+                 R"(, "low": )", whole->low, R"(, "high": )", whole->high, "}}");
+    }
+    std::vector<std::string> choices;
+    for (const agents::Value& choice : std::get<Choices>(range).choices) choices.push_back(json(choice));
+    return str(R"({"name": "CategoricalDistribution", "attributes": {"choices": [)", join(choices, ", "), "]}}");
+  };
+  try {
+    return text_of(read_distribution(text_of(distribution), "a parameter"));
+  } catch (const Error& error) {
+    throw Error(Fault::usage, error.what());
+  }
+}
+
+double internal_value(const agents::Range& distribution, const agents::Value& value, const std::string& origin) {
+  const auto refuse = [&](const char* expected) {
+    throw Error(Fault::usage, str(origin, " is ", formats::write_json(json_of(value)), ", expected ", expected));
+  };
+  const std::optional<double> number = number_of(value);
+  if (const auto* categorical = std::get_if<Choices>(&distribution)) {
+    const std::vector<agents::Value>& choices = categorical->choices;
+    const auto found = std::find_if(choices.begin(), choices.end(),
+                                    [&](const agents::Value& choice) { return same_choice(value, choice); });
+    if (found == choices.end()) refuse("one of its choices");
+    return static_cast<double>(found - choices.begin());
+  }
+  if (!number || std::holds_alternative<bool>(value) || !std::isfinite(*number)) refuse("a finite number");
+  if (std::holds_alternative<IntRange>(distribution) && !whole(*number)) refuse("an integer");
+  return *number;
+}
+
+void require_compatible(const agents::Range& first, const agents::Range& next, const std::string& origin) {
+  const auto refuse = [&](const char* message) { throw Error(Fault::usage, str(origin, ": ", message)); };
+  if (first.index() != next.index()) {
+    refuse("Cannot set different distribution kind to the same parameter name.");
+  }
+  const auto log = [](const agents::Range& range) {
+    if (const auto* real = std::get_if<FloatRange>(&range)) return real->log;
+    const auto* integer = std::get_if<IntRange>(&range);
+    return integer && integer->log;
+  };
+  if (log(first) != log(next)) refuse("Cannot set different log configuration to the same parameter name.");
+  const auto* choices = std::get_if<Choices>(&first);
+  if (!choices) return;
+  const std::vector<agents::Value>& others = std::get<Choices>(next).choices;
+  if (!std::equal(choices->choices.begin(), choices->choices.end(), others.begin(), others.end(), same_choice)) {
+    refuse("CategoricalDistribution does not support dynamic value space.");
+  }
 }
 
 }  // namespace ristretto::studies

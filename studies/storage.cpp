@@ -4,6 +4,7 @@
 
 #include "platform/error.h"
 #include "platform/text.h"
+#include "studies/distribution.h"
 #include "studies/sqlite.h"
 
 namespace ristretto::studies {
@@ -33,7 +34,10 @@ std::string url_path(const std::string& url) {
   return path;
 }
 
-std::unique_ptr<Storage> open_storage(const std::string& url, const StorageOptions& options) {
+namespace {
+
+// The path of a file that there is.
+std::string existing_path(const std::string& url) {
   const std::string path = url_path(url);
   std::error_code ignored;
   const std::filesystem::file_status status = std::filesystem::status(path, ignored);
@@ -43,7 +47,67 @@ std::unique_ptr<Storage> open_storage(const std::string& url, const StorageOptio
   if (!std::filesystem::is_regular_file(status)) {
     throw Error(Fault::usage, str(path, " is no regular file, expected an Optuna database"), "check --storage");
   }
-  return open_sqlite(path, options);
+  return path;
+}
+
+}  // namespace
+
+std::unique_ptr<Storage> open_storage(const std::string& url, const StorageOptions& options) {
+  return open_sqlite(existing_path(url), options);
+}
+
+std::unique_ptr<WritableStorage> open_storage_for_writing(const std::string& url, const StorageOptions& options) {
+  return open_sqlite_for_writing(existing_path(url), options);
+}
+
+std::unique_ptr<WritableStorage> create_storage(const std::string& url, const NewStorage& wanted,
+                                                const StorageOptions& options) {
+  const std::string path = url_path(url);
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored)) existing_path(url);
+  const std::filesystem::path directory = std::filesystem::absolute(path).parent_path();
+  if (!std::filesystem::is_directory(directory, ignored)) {
+    throw Error(Fault::usage, str(directory.string(), " is no directory, expected the one to make ", path, " in"),
+                "check --storage");
+  }
+  return create_sqlite(path, wanted, options);
+}
+
+Trial enqueue(WritableStorage& storage, std::int64_t study_id,
+              const std::vector<std::pair<std::string, agents::Value>>& fixed_params,
+              const std::vector<Attribute>& user_attributes) {
+  Trial trial;
+  trial.state = State::waiting;
+  trial.user_attributes = user_attributes;
+  formats::Json fixed;
+  fixed.kind = formats::Json::Kind::object;
+  for (const auto& [name, value] : fixed_params) fixed.members.emplace_back(name, json_of(value));
+  trial.system_attributes.push_back({"fixed_params", std::move(fixed)});
+  return storage.add_trial(study_id, trial);
+}
+
+std::optional<Trial> retry(WritableStorage& storage, std::int64_t study_id, const Trial& failed,
+                           std::size_t most_retries) {
+  const formats::Json* history = find(failed.system_attributes, "retry_history");
+  if (history && history->items.size() >= most_retries) return std::nullopt;
+  if (!history && most_retries == 0) return std::nullopt;
+  Trial trial;
+  trial.state = State::waiting;
+  trial.params = failed.params;
+  trial.user_attributes = failed.user_attributes;
+  trial.system_attributes = failed.system_attributes;
+  if (!find(trial.system_attributes, "failed_trial")) {
+    trial.system_attributes.push_back({"failed_trial", json_of(failed.number)});
+  }
+  if (!history) {
+    formats::Json none;
+    none.kind = formats::Json::Kind::array;
+    trial.system_attributes.push_back({"retry_history", none});
+  }
+  for (Attribute& attribute : trial.system_attributes) {
+    if (attribute.key == "retry_history") attribute.value.items.push_back(json_of(failed.number));
+  }
+  return storage.add_trial(study_id, trial);
 }
 
 }  // namespace ristretto::studies

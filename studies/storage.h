@@ -1,12 +1,14 @@
-// Where studies are kept: an Optuna RDB file, named by Optuna's URL. The interface is free of databases; sqlite.cpp has
-// all the SQL of one.
+// Where studies are kept: an Optuna RDB database, named by Optuna's URL. The interface is free of databases;
+// sqlite*.cpp have all the SQL of one (study.md, "Rules for every write").
 #pragma once
 
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "platform/error.h"
 #include "studies/study.h"
 
 namespace ristretto::studies {
@@ -37,12 +39,92 @@ class Storage {
   virtual std::vector<std::string> study_names() = 0;
   // All of it, from one moment. Throws Error(usage) that lists the known names where `name` is none of them.
   virtual Study read_study(const std::string& name) = 0;
+  // Brings a study that was read before to this moment: its attributes, the trials that were unfinished and the newer
+  // ones. Finished trials never change, so what it costs does not grow with them.
+  virtual void refresh(Study& study) = 0;
+};
+
+// A trial that this process may not write any more: somebody else finished it, such as a reaper of stale trials, or
+// took over the WAITING trial that we had claimed. Nothing was written; go on with another trial.
+class TrialLost : public Error {
+ public:
+  explicit TrialLost(const std::string& message) : Error(Fault::failed, message) {}
+};
+
+enum class Scope { user, system };
+enum class IfExists { refuse, reuse };
+
+// A storage that writes. Each function is one transaction, tried again while another process holds the lock; when it
+// returns, all is on disk, and when it throws, nothing has changed. Ids are the database's, as in Study::id, Trial::id;
+// Error(usage) for one that there is not. A function that takes a trial's id throws TrialLost.
+class WritableStorage : public Storage {
+ public:
+  // The new study's id. One direction an objective, none of them not_set. Where the name is taken Error(usage), or, to
+  // reuse it, the id of that study if its directions are these.
+  virtual std::int64_t create_study(const std::string& name, const std::vector<Direction>& directions,
+                                    IfExists if_exists = IfExists::refuse) = 0;
+  // Replaces the value of the key. Error(usage) for NaN and infinities, which strict readers of JSON refuse.
+  virtual void set_study_attribute(std::int64_t study_id, Scope scope, const std::string& key,
+                                   const formats::Json& value) = 0;
+
+  // A new RUNNING trial that has started now.
+  virtual Trial create_trial(std::int64_t study_id) = 0;
+  // A new trial with all that `content` holds but id and number: a WAITING one for the queue, or one that is finished.
+  // A datetime that its state needs and that is not given is now. Error(usage) where values do not fit the state.
+  virtual Trial add_trial(std::int64_t study_id, const Trial& content) = 0;
+  // The oldest WAITING trial, RUNNING from now and ours, with what it was queued with; nothing where none waits. Python
+  // workers can take it over (study.md, "Claims"): the next write then throws TrialLost.
+  virtual std::optional<Trial> claim_waiting(std::int64_t study_id) = 0;
+
+  // The external value of a parameter that the trial does not have yet. Numbers outside the range are taken, as Optuna
+  // does for fixed_params; Error(usage) for a value of another type, for a choice that there is not, and, in Optuna's
+  // words, for a distribution that conflicts with the first of this name in the study.
+  virtual void set_param(std::int64_t trial_id, const std::string& name, const agents::Value& value,
+                         const agents::Range& distribution) = 0;
+  // step >= 0; NaN and infinities are values. The first report of a step stays: false where there was one.
+  virtual bool report(std::int64_t trial_id, std::int64_t step, double value) = 0;
+  // As set_study_attribute.
+  virtual void set_trial_attribute(std::int64_t trial_id, Scope scope, const std::string& key,
+                                   const formats::Json& value) = 0;
+  // Ends a RUNNING trial as complete, with one value an objective, pruned or fail, without values: the value of a
+  // pruned one is its last report. The state that was stored: FAIL where a value is NaN.
+  virtual State finish(std::int64_t trial_id, State state, const std::vector<double>& values = {}) = 0;
+
+  // A sign of life, from a thread and connection of its own, more often than twice in the smallest grace of all that
+  // reap. False where the trial is RUNNING no more: stop beating and writing.
+  virtual bool beat(std::int64_t trial_id) = 0;
+  // Fails the RUNNING trials whose last heartbeat is more than `grace_seconds` ago; those without a heartbeat stay.
+  // Their numbers, ascending.
+  virtual std::vector<std::int64_t> fail_stale(std::int64_t study_id, std::int64_t grace_seconds) = 0;
 };
 
 // Opens for reading only: not a byte of the file changes. Throws Error(usage) for what url_path refuses and for a file
 // that is not there, Error(incompatible) for one that is no Optuna database or of a revision that is not read here
 // (study.md, "Revisions").
 std::unique_ptr<Storage> open_storage(const std::string& url, const StorageOptions& options = {});
+
+// Opens what is there. Beside the errors of open_storage: Error(incompatible) for a revision that is read, but not
+// written, Error(failed) for a file that may not be written.
+std::unique_ptr<WritableStorage> open_storage_for_writing(const std::string& url, const StorageOptions& options = {});
+
+struct NewStorage {
+  std::string revision = "v3.2.0.a";  // or v3.0.0.d, for Optuna 3.0 and 3.1
+  // The Optuna whose file it passes for, which decides how datetimes are read; "": the newest of the revision.
+  std::string library_version;
+};
+// Opens for writing what is there, as it is; makes it, empty of studies, where there is no file or an empty one. Any
+// number of processes may do so at the same time; start Python's workers afterwards.
+std::unique_ptr<WritableStorage> create_storage(const std::string& url, const NewStorage& wanted = {},
+                                                const StorageOptions& options = {});
+
+// Queues a WAITING trial: whoever takes it gets these external values when it asks for these names.
+Trial enqueue(WritableStorage& storage, std::int64_t study_id,
+              const std::vector<std::pair<std::string, agents::Value>>& fixed_params,
+              const std::vector<Attribute>& user_attributes = {});
+// Queues a failed trial again: its parameters and attributes, with failed_trial and retry_history, as Optuna's own
+// callback writes them. Nothing where it is the result of `most_retries` retries already.
+std::optional<Trial> retry(WritableStorage& storage, std::int64_t study_id, const Trial& failed,
+                           std::size_t most_retries);
 
 // The path of sqlite:///relative.db, sqlite:////absolute.db or of a plain path. Throws Error(usage) for other
 // databases.

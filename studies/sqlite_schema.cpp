@@ -1,0 +1,103 @@
+#include "studies/sqlite_schema.h"
+
+#include <SQLiteCpp/Statement.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+namespace ristretto::studies {
+namespace {
+
+constexpr std::array<std::string_view, 6> kReadable = {"v2.6.0.a", "v3.0.0.a", "v3.0.0.b",
+                                                       "v3.0.0.c", "v3.0.0.d", "v3.2.0.a"};
+constexpr std::array<std::string_view, 2> kWritable = {"v3.0.0.d", "v3.2.0.a"};
+
+constexpr const char* kTables = R"(
+CREATE TABLE alembic_version (
+  version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num));
+CREATE TABLE studies (
+  study_id INTEGER NOT NULL, study_name VARCHAR(512) NOT NULL, PRIMARY KEY (study_id));
+CREATE TABLE version_info (
+  version_info_id INTEGER NOT NULL, schema_version INTEGER, library_version VARCHAR(256), PRIMARY KEY
+  (version_info_id), CHECK (version_info_id=1));
+CREATE TABLE study_directions (
+  study_direction_id INTEGER NOT NULL, direction VARCHAR(8) NOT NULL, study_id INTEGER NOT NULL, objective INTEGER
+  NOT NULL, PRIMARY KEY (study_direction_id), UNIQUE (study_id, objective), FOREIGN KEY(study_id) REFERENCES
+  studies (study_id));
+CREATE TABLE study_system_attributes (
+  study_system_attribute_id INTEGER NOT NULL, study_id INTEGER, "key" VARCHAR(512), value_json TEXT, PRIMARY KEY
+  (study_system_attribute_id), UNIQUE (study_id, "key"), FOREIGN KEY(study_id) REFERENCES studies (study_id));
+CREATE TABLE study_user_attributes (
+  study_user_attribute_id INTEGER NOT NULL, study_id INTEGER, "key" VARCHAR(512), value_json TEXT, PRIMARY KEY
+  (study_user_attribute_id), UNIQUE (study_id, "key"), FOREIGN KEY(study_id) REFERENCES studies (study_id));
+CREATE TABLE trials (
+  trial_id INTEGER NOT NULL, number INTEGER, study_id INTEGER, state VARCHAR(8) NOT NULL, datetime_start DATETIME,
+  datetime_complete DATETIME, PRIMARY KEY (trial_id), FOREIGN KEY(study_id) REFERENCES studies (study_id));
+CREATE TABLE trial_heartbeats (
+  trial_heartbeat_id INTEGER NOT NULL, trial_id INTEGER NOT NULL, heartbeat DATETIME NOT NULL, PRIMARY KEY
+  (trial_heartbeat_id), UNIQUE (trial_id), FOREIGN KEY(trial_id) REFERENCES trials (trial_id));
+CREATE TABLE trial_intermediate_values (
+  trial_intermediate_value_id INTEGER NOT NULL, trial_id INTEGER NOT NULL, step INTEGER NOT NULL,
+  intermediate_value FLOAT, intermediate_value_type VARCHAR(7) NOT NULL, PRIMARY KEY
+  (trial_intermediate_value_id), UNIQUE (trial_id, step), FOREIGN KEY(trial_id) REFERENCES trials (trial_id));
+CREATE TABLE trial_params (
+  param_id INTEGER NOT NULL, trial_id INTEGER, param_name VARCHAR(512), param_value FLOAT, distribution_json TEXT,
+  PRIMARY KEY (param_id), UNIQUE (trial_id, param_name), FOREIGN KEY(trial_id) REFERENCES trials (trial_id));
+CREATE TABLE trial_system_attributes (
+  trial_system_attribute_id INTEGER NOT NULL, trial_id INTEGER, "key" VARCHAR(512), value_json TEXT, PRIMARY KEY
+  (trial_system_attribute_id), UNIQUE (trial_id, "key"), FOREIGN KEY(trial_id) REFERENCES trials (trial_id));
+CREATE TABLE trial_user_attributes (
+  trial_user_attribute_id INTEGER NOT NULL, trial_id INTEGER, "key" VARCHAR(512), value_json TEXT, PRIMARY KEY
+  (trial_user_attribute_id), UNIQUE (trial_id, "key"), FOREIGN KEY(trial_id) REFERENCES trials (trial_id));
+CREATE TABLE trial_values (
+  trial_value_id INTEGER NOT NULL, trial_id INTEGER NOT NULL, objective INTEGER NOT NULL, value FLOAT, value_type
+  VARCHAR(7) NOT NULL, PRIMARY KEY (trial_value_id), UNIQUE (trial_id, objective), FOREIGN KEY(trial_id)
+  REFERENCES trials (trial_id));
+CREATE UNIQUE INDEX ix_studies_study_name ON studies (study_name);
+)";
+// What v3.2.0.a adds.
+constexpr const char* kTrialsIndex = "CREATE INDEX ix_trials_study_id ON trials (study_id)";
+
+}  // namespace
+
+bool is_readable(const std::string& revision) {
+  return std::find(kReadable.begin(), kReadable.end(), revision) != kReadable.end();
+}
+
+bool is_writable(const std::string& revision) {
+  return std::find(kWritable.begin(), kWritable.end(), revision) != kWritable.end();
+}
+
+const std::vector<Table>& required_tables() {
+  static const std::vector<Table> all = {
+      {"alembic_version", {"version_num"}},
+      {"version_info", {"schema_version", "library_version"}},
+      {"studies", {"study_id", "study_name"}},
+      {"study_directions", {"study_id", "objective", "direction"}},
+      {"study_user_attributes", {"study_user_attribute_id", "study_id", "key", "value_json"}},
+      {"study_system_attributes", {"study_system_attribute_id", "study_id", "key", "value_json"}},
+      {"trials", {"trial_id", "number", "study_id", "state", "datetime_start", "datetime_complete"}},
+      {"trial_user_attributes", {"trial_user_attribute_id", "trial_id", "key", "value_json"}},
+      {"trial_system_attributes", {"trial_system_attribute_id", "trial_id", "key", "value_json"}},
+      {"trial_params", {"param_id", "trial_id", "param_name", "param_value", "distribution_json"}},
+      {"trial_values", {"trial_id", "objective", "value"}},
+      {"trial_intermediate_values", {"trial_id", "step", "intermediate_value"}},
+  };
+  return all;
+}
+
+void create_schema(SQLite::Database& database, const NewStorage& wanted) {
+  const bool newest = wanted.revision == kWritable.back();
+  database.exec(kTables);
+  if (newest) database.exec(kTrialsIndex);
+  SQLite::Statement version(database, "INSERT INTO version_info VALUES (1, ?, ?)");
+  version.bind(1, kSchemaVersion);
+  version.bind(2, !wanted.library_version.empty() ? wanted.library_version : newest ? "5.0.0" : "3.1.0");
+  version.exec();
+  SQLite::Statement revision(database, "INSERT INTO alembic_version VALUES (?)");
+  revision.bind(1, wanted.revision);
+  revision.exec();
+}
+
+}  // namespace ristretto::studies

@@ -1,0 +1,355 @@
+// Several processes, ours and Optuna's, on one file (study.md, "Conformance tests", C).
+#include <random>
+#include <set>
+
+#include "optuna_peers.h"
+#include "studies/storage.h"
+
+using namespace ristretto;
+using namespace ristretto::studies;
+using agents::FloatRange;
+using agents::IntRange;
+
+namespace {
+
+bool is_finished(const Trial& trial) { return trial.state != State::running && trial.state != State::waiting; }
+
+std::size_t finished(const Study& study) {
+  return static_cast<std::size_t>(std::count_if(study.trials.begin(), study.trials.end(), is_finished));
+}
+
+void note(const std::string& log, std::int64_t number) { std::ofstream(log, std::ios::app) << number << "\n"; }
+
+// Trials like those of optuna_peer.py until the study has `goal` finished ones; their numbers go to `log`.
+void work(const std::string& path, std::size_t goal, const std::string& log) {
+  const auto storage = open_storage_for_writing(path);
+  Study study = storage->read_study("s");
+  std::minstd_rand generator(std::random_device{}());
+  for (; finished(study) < goal; storage->refresh(study)) {
+    const Trial trial = storage->create_trial(study.id);
+    storage->beat(trial.id);
+    const double x = std::uniform_real_distribution(-5.0, 5.0)(generator);
+    storage->set_param(trial.id, "x", x, FloatRange{-5, 5});
+    storage->set_param(trial.id, "n", std::int64_t{7}, IntRange{1, 64, 1, true});
+    for (int step = 0; step < 3; ++step) storage->report(trial.id, step, x * x + step);
+    storage->set_trial_attribute(trial.id, Scope::user, "who", text_json("ristretto"));
+    storage->finish(trial.id, State::complete, {x * x + 7});
+    note(log, trial.number);
+  }
+}
+
+// Takes WAITING trials until there are none. Those that it could finish go to `log`, those it lost to `log`.lost.
+void claim(const std::string& path, const std::string& log) {
+  const auto storage = open_storage_for_writing(path);
+  const std::int64_t study = storage->read_study("s").id;
+  while (const std::optional<Trial> trial = storage->claim_waiting(study)) {
+    sleep_ms(20 + static_cast<int>(trial->number % 7) * 5);
+    try {
+      storage->finish(trial->id, State::complete, {1});
+      note(log, trial->number);
+    } catch (const TrialLost&) {
+      note(log + ".lost", trial->number);
+    }
+  }
+}
+
+// This executable again, as one of the workers above.
+Process worker(const std::string& job, const std::string& path, std::size_t goal, const std::string& log) {
+  return Process({"/proc/self/exe", "--no-skip", "--test-case=worker*"},
+                 {"WORKER_JOB=" + job, "WORKER_PATH=" + path, str("WORKER_GOAL=", goal), "WORKER_LOG=" + log});
+}
+
+std::multiset<std::int64_t> numbers_in(const std::string& log) {
+  std::multiset<std::int64_t> numbers;
+  if (!fs::exists(log)) return numbers;
+  for (const std::string& line : split(bytes_of(log), '\n')) {
+    if (!line.empty()) numbers.insert(*parse_number<std::int64_t>(line));
+  }
+  return numbers;
+}
+
+std::string asked(const std::string& path, const std::string& sql) {
+  SQLite::Database database(path, SQLite::OPEN_READWRITE, 60000);
+  SQLite::Statement query(database, sql);
+  return query.executeStep() ? query.getColumn(0).getString() : "";
+}
+
+// Numbers 0, 1, ... without a gap, finished trials whole, no damage.
+void check_whole(const std::string& path, const Study& study) {
+  for (std::size_t i = 0; i < study.trials.size(); ++i) {
+    CHECK(study.trials[i].number == static_cast<std::int64_t>(i));
+    if (study.trials[i].state != State::complete) continue;
+    CHECK(study.trials[i].params.size() == 2);
+    CHECK(study.trials[i].reports.size() == 3);
+    CHECK(study.trials[i].user_attributes.size() == 1);
+  }
+  CHECK(asked(path, "PRAGMA integrity_check") == "ok");
+  CHECK(asked(path, "PRAGMA foreign_key_check") == "");
+  CHECK(asked(path, "SELECT count(*) FROM trials WHERE number IS NULL") == "0");
+}
+
+std::string new_study(const Scratch& scratch, bool wal = false, const std::string& revision = "v3.2.0.a") {
+  const std::string path = (scratch.path / "shared.db").string();
+  NewStorage wanted;
+  wanted.revision = revision;
+  create_storage(path, wanted)->create_study("s", {Direction::minimize});
+  if (wal) asked(path, "PRAGMA journal_mode = WAL");
+  return path;
+}
+
+}  // namespace
+
+// What worker() starts.
+TEST_CASE("worker" * doctest::skip()) {
+  const std::string job = std::getenv("WORKER_JOB"), path = std::getenv("WORKER_PATH");
+  const std::string log = std::getenv("WORKER_LOG");
+  if (job == "work") work(path, *parse_number<std::size_t>(std::getenv("WORKER_GOAL")), log);
+  if (job == "claim") claim(path, log);
+  if (job == "create") {
+    while (!fs::exists(log)) sleep_ms(1);
+    const auto storage = create_storage(path);
+    storage->create_trial(storage->create_study("s", {Direction::minimize}, IfExists::reuse));
+  }
+}
+
+TEST_CASE("storage: 8 processes that make one new file at once make one schema, one version and one study") {
+  for (int round = 0; round < 3; ++round) {
+    const Scratch scratch;
+    const std::string path = (scratch.path / "new.db").string(), go = (scratch.path / "go").string();
+    std::vector<Process> workers;
+    for (int i = 0; i < 8; ++i) workers.push_back(worker("create", path, 0, go));
+    sleep_ms(100);
+    std::ofstream{go};
+    for (Process& process : workers) CHECK(process.wait() == 0);
+    CHECK(asked(path, "SELECT count(*) FROM alembic_version") == "1");
+    CHECK(asked(path, "SELECT count(*) FROM version_info") == "1");
+    CHECK(asked(path, "SELECT count(*) FROM study_directions") == "1");
+    CHECK(open_storage(path)->read_study("s").trials.size() == 8);
+    CHECK(asked(path, "PRAGMA integrity_check") == "ok");
+  }
+}
+
+TEST_CASE("storage: of 4 processes that claim waiting trials none gets one twice") {
+  const Scratch scratch;
+  const std::string path = new_study(scratch), log = (scratch.path / "log").string();
+  {
+    const auto storage = open_storage_for_writing(path);
+    for (int i = 0; i < 40; ++i) enqueue(*storage, 1, {{"x", 0.5}});
+  }
+  std::vector<Process> workers;
+  for (int i = 0; i < 4; ++i) workers.push_back(worker("claim", path, 0, log));
+  for (Process& process : workers) CHECK(process.wait() == 0);
+  const std::multiset<std::int64_t> done = numbers_in(log);
+  CHECK(done.size() == 40);
+  CHECK(std::set(done.begin(), done.end()).size() == 40);
+  CHECK(numbers_in(log + ".lost").empty());
+}
+
+TEST_SUITE("interop") {
+  TEST_CASE("storage: 3 of our processes and 3 of Optuna's share a file, in both journal modes") {
+    for (const std::string& version : installed({"3.1.0", "4.9.0", "5.0.0"})) {
+      for (const bool wal : {false, true}) {
+        INFO(version << (wal ? " WAL" : " delete"));
+        const Scratch scratch;
+        const std::string path = new_study(scratch, wal, revision_of(version)), log = (scratch.path / "log").string();
+        constexpr std::size_t kGoal = 60;
+        std::vector<Process> workers;
+        for (int i = 0; i < 3; ++i) {
+          workers.push_back(worker("work", path, kGoal, log));
+          workers.push_back(optuna_peer(version, {"work", path, "s", str(kGoal), log}));
+        }
+        for (Process& process : workers) CHECK(process.wait() == 0);
+        const Study study = open_storage(path)->read_study("s");
+        CHECK(finished(study) == study.trials.size());
+        CHECK(study.trials.size() >= kGoal);
+        CHECK(numbers_in(log).size() == study.trials.size());
+        check_whole(path, study);
+      }
+    }
+  }
+
+  TEST_CASE("storage: a double claim with Optuna is always noticed") {
+    for (const std::string& version : installed({"4.9.0", "5.0.0"})) {
+      INFO(version);
+      const Scratch scratch;
+      const std::string path = new_study(scratch), log = (scratch.path / "log").string();
+      const std::string python_log = log + ".python";
+      {
+        const auto storage = open_storage_for_writing(path);
+        for (int i = 0; i < 60; ++i) enqueue(*storage, 1, {{"x", 0.5}});
+      }
+      std::vector<Process> workers;
+      for (int i = 0; i < 2; ++i) {
+        workers.push_back(optuna_peer(version, {"claim", path, "s", python_log}));
+        workers.push_back(worker("claim", path, 0, log));
+      }
+      for (Process& process : workers) CHECK(process.wait() == 0);
+      const std::multiset<std::int64_t> ours = numbers_in(log), theirs = numbers_in(python_log);
+      CHECK(!ours.empty());
+      for (const std::int64_t number : ours) {
+        CHECK(ours.count(number) == 1);
+        CHECK(theirs.count(number) == 0);
+      }
+      const Study study = open_storage(path)->read_study("s");
+      for (const Trial& trial : study.trials) {
+        if (trial.state == State::complete) CHECK(ours.count(trial.number) + theirs.count(trial.number) >= 1);
+      }
+    }
+  }
+
+  TEST_CASE("storage: Optuna's reaper fails a stopped trial of ours and leaves one that beats") {
+    for (const std::string& version : installed({"3.1.0", "4.9.0", "5.0.0"})) {
+      INFO(version);
+      const Scratch scratch;
+      const std::string path = new_study(scratch, false, revision_of(version));
+      const auto storage = open_storage_for_writing(path);
+      const Trial stopped = storage->create_trial(1), beating = storage->create_trial(1),
+                  silent = storage->create_trial(1);
+      CHECK(storage->beat(stopped.id));
+      for (int i = 0; i < 8; ++i) {
+        CHECK(storage->beat(beating.id));
+        sleep_ms(500);
+      }
+      CHECK(storage->beat(beating.id));
+      CHECK(optuna_peer(version, {"reap", path, "s"}).wait() == 0);
+      CHECK_THROWS_AS(storage->report(stopped.id, 0, 1), TrialLost);
+      CHECK_FALSE(storage->beat(stopped.id));
+      CHECK(storage->report(beating.id, 0, 1));
+      CHECK(storage->report(silent.id, 0, 1));
+      CHECK(storage->read_study("s").trials[0].state == State::fail);
+    }
+  }
+
+  TEST_CASE("storage: Optuna notices that our reaper failed its trial") {
+    for (const std::string& version : installed({"3.1.0", "4.9.0", "5.0.0"})) {
+      INFO(version);
+      const Scratch scratch;
+      const std::string path = new_study(scratch, false, revision_of(version));
+      const std::string ready = (scratch.path / "ready").string(), go = (scratch.path / "go").string();
+      const std::string out = (scratch.path / "out").string();
+      Process peer = optuna_peer(version, {"report_late", path, "s", ready, go}, out);
+      for (int i = 0; i < 600 && !fs::exists(ready); ++i) sleep_ms(100);
+      REQUIRE(fs::exists(ready));
+      const auto storage = open_storage_for_writing(path);
+      CHECK(storage->fail_stale(1, 60).empty());
+      sleep_ms(2100);
+      CHECK(storage->fail_stale(1, 1) == std::vector<std::int64_t>{0});
+      std::ofstream{go};
+      CHECK(peer.wait() == 0);
+      const std::string error = version == "3.1.0" ? "RuntimeError" : "UpdateFinishedTrialError";
+      CHECK(bytes_of(out) == error + " Trial#0 has already finished and can not be updated.\n");
+    }
+  }
+
+  TEST_CASE("storage: 4 of our workers and 4 of Optuna's share 400 trials, and one of each is killed on the way") {
+    const std::vector<std::string> versions = installed({"4.9.0", "5.0.0"});
+    if (versions.size() < 2) return;
+    const Scratch scratch;
+    const std::string path = new_study(scratch);
+    const auto log = [&](int i) { return str(scratch.path.string(), "/log", i); };
+    constexpr std::size_t kGoal = 400;
+    const auto wait_for = [&](int i, std::size_t trials) {
+      const Stopwatch waited;
+      while (numbers_in(log(i)).size() < trials) {
+        REQUIRE(waited.seconds() < 60);
+        sleep_ms(10);
+      }
+    };
+    // Python, which takes seconds to start, first; 0 to 3 are Optuna's, 4 to 7 ours.
+    std::vector<Process> workers;
+    for (std::size_t i = 0; i < 4; ++i) {
+      workers.push_back(optuna_peer(versions[i % 2], {"work", path, "s", str(kGoal), log(static_cast<int>(i))}));
+    }
+    for (int i = 0; i < 4; ++i) wait_for(i, 1);
+    for (int i = 4; i < 8; ++i) workers.push_back(worker("work", path, kGoal, log(i)));
+    for (const int i : {4, 0}) {
+      wait_for(i, 5);
+      workers[static_cast<std::size_t>(i)].kill();
+    }
+    for (const std::size_t i : {1, 2, 3, 5, 6, 7}) CHECK(workers[i].wait() == 0);
+    const Study study = open_storage(path)->read_study("s");
+    CHECK(finished(study) >= kGoal);
+    CHECK(study.trials.size() - finished(study) <= 2);  // what the killed ones left
+    check_whole(path, study);
+    std::size_t noted = 0;
+    for (int i = 0; i < 8; ++i) {
+      for (const std::int64_t number : numbers_in(log(i))) {
+        CHECK(study.trials[static_cast<std::size_t>(number)].state == State::complete);
+        ++noted;
+      }
+    }
+    CHECK(noted + 2 >= finished(study));  // a killed one may not have noted its last
+  }
+
+  TEST_CASE("storage: a worker that is killed at 100 random points leaves whole trials") {
+    const Scratch scratch;
+    const std::string path = new_study(scratch), log = (scratch.path / "log").string();
+    std::minstd_rand generator(11);
+    for (int i = 0; i < 100; ++i) {
+      const std::size_t before = numbers_in(log).size();
+      Process process = worker("work", path, 1000000, log);
+      // Once it is at work, somewhere in its next trials.
+      for (int k = 0; k < 2000 && numbers_in(log).size() == before; ++k) sleep_ms(1);
+      std::this_thread::sleep_for(std::chrono::microseconds(std::uniform_int_distribution(0, 30000)(generator)));
+      process.kill();
+    }
+    const auto storage = open_storage_for_writing(path);
+    Study study = storage->read_study("s");
+    check_whole(path, study);
+    const std::size_t left = study.trials.size() - finished(study);
+    CHECK(left > 20);
+    CHECK(left <= 100);
+    for (const std::int64_t number : numbers_in(log)) {
+      CHECK(study.trials[static_cast<std::size_t>(number)].state == State::complete);
+    }
+    sleep_ms(2100);
+    const auto with_heartbeat = *parse_number<std::size_t>(
+        asked(path, "SELECT count(*) FROM trials JOIN trial_heartbeats USING (trial_id) WHERE state = 'RUNNING'"));
+    CHECK(storage->fail_stale(1, 1).size() == with_heartbeat);
+    storage->refresh(study);
+    CHECK(study.trials.size() - finished(study) == left - with_heartbeat);
+    for (const std::string& version : installed({"5.0.0"})) {
+      const Json dump = dump_of(version, path);
+      CHECK(difference(plain(study_json(study)), dump.find("studies")->items.at(0)) == "");
+    }
+  }
+}
+
+TEST_SUITE("slow") {
+  TEST_CASE("storage: our locks are short, and a foreign lock of 20 s is survived") {
+    const Scratch scratch;
+    const std::string path = new_study(scratch), log = (scratch.path / "log").string();
+    {
+      // Long enough a study for reading it to show.
+      SQLite::Database database(path, SQLite::OPEN_READWRITE);
+      database.exec(
+          "WITH RECURSIVE k(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM k WHERE n < 4999) "
+          "INSERT INTO trials (number, study_id, state) SELECT n, 1, 'FAIL' FROM k");
+    }
+    Process process = worker("work", path, 5200, log);
+    SQLite::Database watcher(path, SQLite::OPEN_READWRITE);  // without patience
+    double longest = 0;
+    std::optional<Stopwatch> locked;
+    while (numbers_in(log).size() < 200) {
+      try {
+        watcher.exec("BEGIN IMMEDIATE; ROLLBACK");
+        locked.reset();
+      } catch (const SQLite::Exception&) {
+        if (!locked) locked.emplace();
+        longest = std::max(longest, locked->seconds());
+      }
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+    CHECK(process.wait() == 0);
+    MESSAGE("longest lock seen: " << longest * 1000 << " ms");
+    CHECK(longest < 0.1);
+
+    watcher.exec("BEGIN EXCLUSIVE");
+    Process waiting = worker("work", path, 5210, log);
+    sleep_ms(20000);
+    CHECK(numbers_in(log).size() == 200);
+    watcher.exec("COMMIT");
+    CHECK(waiting.wait() == 0);
+    CHECK(finished(open_storage(path)->read_study("s")) == 5210);
+  }
+}

@@ -1,0 +1,535 @@
+#include <unistd.h>
+
+#include <functional>
+#include <thread>
+
+#include "optuna_files.h"
+#include "studies/datetime.h"
+#include "studies/distribution.h"
+#include "studies/storage.h"
+
+using namespace ristretto;
+using namespace ristretto::studies;
+using agents::Choices;
+using agents::FloatRange;
+using agents::IntRange;
+using agents::Value;
+
+namespace {
+
+// A new file and the storage that writes it, with one study to minimize.
+struct Fresh {
+  Scratch scratch;
+  std::string path = (scratch.path / "new.db").string();
+  std::unique_ptr<WritableStorage> storage = create_storage(path);
+  std::int64_t study = storage->create_study("a", {Direction::minimize});
+
+  std::string asked(const std::string& sql) const {
+    SQLite::Database database(path, SQLite::OPEN_READWRITE);
+    return database.execAndGet(sql).getString();
+  }
+  void change(const std::string& sql) const {
+    SQLite::Database database(path, SQLite::OPEN_READWRITE);
+    database.exec(sql);
+  }
+  Study read() const { return open_storage(path)->read_study("a"); }
+};
+
+const double kNan = std::numeric_limits<double>::quiet_NaN();
+
+}  // namespace
+
+TEST_CASE("storage: what is written of a trial is what is read, and what Optuna's tables hold") {
+  Fresh fresh;
+  WritableStorage& storage = *fresh.storage;
+  const Trial trial = storage.create_trial(fresh.study);
+  CHECK(trial.number == 0);
+  CHECK(trial.state == State::running);
+  storage.set_param(trial.id, "lr", 1e-5, FloatRange{1e-6, 1e-3, 0, true});
+  storage.set_param(trial.id, "width", std::int64_t{512}, IntRange{128, 1000, 64});
+  storage.set_param(trial.id, "kind", Value("tanh"), Choices{{Value("relu"), Value("tanh"), Value{}, Value(2.5)}});
+  CHECK(storage.report(trial.id, 0, 0.5));
+  CHECK(storage.report(trial.id, 2, kNan));
+  CHECK(storage.report(trial.id, 1, -kInfinity));
+  CHECK_FALSE(storage.report(trial.id, 0, 0.75));
+  storage.set_trial_attribute(trial.id, Scope::user, "note", text_json("naïve 🚀"));
+  storage.set_trial_attribute(trial.id, Scope::user, "note", text_json("second"));
+  storage.set_trial_attribute(trial.id, Scope::system, "constraints", array_json({number_json(-1), number_json(0)}));
+  CHECK(storage.finish(trial.id, State::complete, {0.125}) == State::complete);
+
+  const Study study = fresh.read();
+  REQUIRE(study.trials.size() == 1);
+  const Trial& read = study.trials[0];
+  CHECK(read.state == State::complete);
+  CHECK(read.values == std::vector{0.125});
+  CHECK(read.find_param("lr")->value == Value(1e-5));
+  CHECK(read.find_param("width")->value == Value(std::int64_t{512}));
+  CHECK(read.find_param("kind")->value == Value("tanh"));
+  REQUIRE(read.reports.size() == 3);
+  CHECK(read.reports[0].value == 0.5);
+  CHECK(read.reports[1].value == -kInfinity);
+  CHECK(std::isnan(read.reports[2].value));
+  CHECK(find(read.user_attributes, "note")->text == "second");
+  CHECK(read.started == trial.started);
+  CHECK((read.completed >= read.started));
+  CHECK(fresh.asked("SELECT group_concat(distribution_json, ';') FROM trial_params") ==
+        R"({"name": "FloatDistribution", "attributes": {"step": null, "low": 1e-06, "high": 0.001, "log": true}};)"
+        R"({"name": "IntDistribution", "attributes": {"log": false, "step": 64, "low": 128, "high": 960}};)"
+        R"({"name": "CategoricalDistribution", "attributes": {"choices": ["relu", "tanh", null, 2.5]}})");
+  CHECK(fresh.asked("SELECT group_concat(typeof(param_value) || param_value) FROM trial_params") ==
+        "real1.0e-05,real512.0,real1.0");
+  CHECK(fresh.asked("SELECT group_concat(ifnull(intermediate_value, 'NULL') || intermediate_value_type) FROM "
+                    "(SELECT * FROM trial_intermediate_values ORDER BY step)") == "0.5FINITE,NULLINF_NEG,NULLNAN");
+  CHECK(fresh.asked("SELECT value_json FROM trial_system_attributes") == "[-1.0, 0.0]");
+  CHECK(fresh.asked("SELECT datetime_start FROM trials") == datetime_text(*trial.started, false));
+  CHECK(fresh.asked("PRAGMA integrity_check") == "ok");
+}
+
+TEST_CASE("storage: a finished trial is never written again") {
+  Fresh fresh;
+  WritableStorage& storage = *fresh.storage;
+  storage.create_trial(fresh.study);
+  const Trial trial = storage.create_trial(fresh.study);
+  CHECK(trial.number == 1);
+  storage.finish(trial.id, State::fail);
+  const std::string before = bytes_of(fresh.path);
+  const FloatRange range{0, 1};
+  for (const auto& write : std::vector<std::function<void()>>{
+           [&] { storage.set_param(trial.id, "x", 0.5, range); }, [&] { storage.report(trial.id, 0, 1); },
+           [&] { storage.set_trial_attribute(trial.id, Scope::user, "k", {}); },
+           [&] { storage.finish(trial.id, State::complete, {1}); }}) {
+    CHECK_THROWS_AS(write(), TrialLost);
+    CHECK(contains(caught(write).text, "Trial#1 has already finished and can not be updated."));
+  }
+  CHECK_FALSE(storage.beat(trial.id));
+  CHECK(bytes_of(fresh.path) == before);
+}
+
+TEST_CASE("storage: how a trial can end") {
+  Fresh fresh;
+  WritableStorage& storage = *fresh.storage;
+  const auto ended = [&](State state, const std::vector<double>& values, const std::vector<Report>& reports) {
+    const Trial trial = storage.create_trial(fresh.study);
+    for (const Report& report : reports) storage.report(trial.id, report.step, report.value);
+    storage.finish(trial.id, state, values);
+    return fresh.read().trials.back();
+  };
+  CHECK(ended(State::complete, {-kInfinity}, {}).values == std::vector{-kInfinity});
+  CHECK(ended(State::complete, {kNan}, {}).state == State::fail);
+  CHECK(ended(State::complete, {kNan}, {}).values.empty());
+  CHECK(ended(State::pruned, {}, {{3, 0.25}, {1, 7.0}}).values == std::vector{0.25});
+  CHECK(ended(State::pruned, {}, {{3, kInfinity}}).values == std::vector{kInfinity});
+  CHECK(ended(State::pruned, {}, {{3, kNan}, {1, 7.0}}).values.empty());
+  CHECK(ended(State::pruned, {}, {}).state == State::pruned);
+  CHECK(ended(State::fail, {}, {{0, 1.0}}).values.empty());
+
+  const Trial open = storage.create_trial(fresh.study);
+  const Trial waiting = enqueue(storage, fresh.study, {});
+  const std::vector<std::pair<std::function<void()>, const char*>> refused = {
+      {[&] { storage.finish(open.id, State::complete, {}); }, "COMPLETE with 0 values, expected 1"},
+      {[&] {
+         storage.finish(open.id, State::complete, {1, kNan});
+       },
+       "COMPLETE with 2 values, expected 1"},
+      {[&] { storage.finish(open.id, State::pruned, {1}); }, "cannot end PRUNED with 1 values"},
+      {[&] { storage.finish(open.id, State::running); }, "cannot end RUNNING"},
+      {[&] { storage.finish(waiting.id, State::fail); }, "is WAITING, expected a claim"},
+      {[&] { storage.finish(99, State::fail); }, "no trial with the id 99"},
+      {[&] { storage.report(open.id, -1, 0); }, "for the step -1, expected 0 or more"},
+      {[&] {
+         storage.set_trial_attribute(open.id, Scope::user, "k", array_json({Json{}, object_json({})}));
+       },
+       ""},
+  };
+  for (const auto& [write, message] : refused) {
+    const Caught found = caught(write);
+    INFO(found.text);
+    CHECK(contains(found.text, message));
+    if (*message) CHECK(found.fault == Fault::usage);
+  }
+  Json nan;
+  nan.kind = Json::Kind::real;
+  nan.real = kNan;
+  CHECK(contains(caught([&] { storage.set_trial_attribute(open.id, Scope::user, "k", array_json({nan})); }).text,
+                 "the attribute 'k' is [NaN], expected finite numbers"));
+  CHECK(fresh.read().trials[static_cast<std::size_t>(open.number)].state == State::running);
+}
+
+TEST_CASE("storage: a parameter's distributions may differ in range alone, values must fit") {
+  Fresh fresh;
+  WritableStorage& storage = *fresh.storage;
+  const Trial first = storage.create_trial(fresh.study);
+  storage.set_param(first.id, "x", 0.5, FloatRange{0, 1});
+  storage.set_param(first.id, "n", std::int64_t{3}, IntRange{1, 8});
+  storage.set_param(first.id, "c", true, Choices{{Value(true), Value(std::int64_t{2})}});
+  const Trial trial = storage.create_trial(fresh.study);
+  const auto message = [&](const char* name, const Value& value, const agents::Range& range) {
+    const Caught found = caught([&] { storage.set_param(trial.id, name, value, range); });
+    CHECK(found.fault == Fault::usage);
+    return found.text;
+  };
+  CHECK(contains(message("x", std::int64_t{1}, IntRange{0, 1}),
+                 "Cannot set different distribution kind to the same parameter name."));
+  CHECK(contains(message("x", 0.5, FloatRange{0.1, 1, 0, true}),
+                 "Cannot set different log configuration to the same parameter name."));
+  CHECK(contains(message("n", std::int64_t{1}, IntRange{1, 8, 1, true}),
+                 "Cannot set different log configuration to the same parameter name."));
+  CHECK(contains(message("c", true, Choices{{Value(true), Value(std::int64_t{3})}}),
+                 "CategoricalDistribution does not support dynamic value space."));
+  CHECK(contains(message("c", true, Choices{{Value(true)}}), "does not support dynamic value space."));
+  CHECK(contains(message("y", Value("text"), FloatRange{0, 1}), "is \"text\", expected a finite number"));
+  CHECK(contains(message("y", kNan, FloatRange{0, 1}), "is NaN, expected a finite number"));
+  CHECK(contains(message("y", 0.5, IntRange{0, 1}), "is 0.5, expected an integer"));
+  CHECK(contains(message("y", Value("z"), Choices{{Value("a")}}), "is \"z\", expected one of its choices"));
+  CHECK(contains(message("y", 0.5, FloatRange{2, 1}), "has low above high"));
+  CHECK(contains(message("y", 0.5, FloatRange{0, kInfinity}), "'high' that is no finite number"));
+  storage.set_param(trial.id, "x", 7.0, FloatRange{0, 5, 0.5});                          // fixed_params may lie outside
+  storage.set_param(trial.id, "c", std::int64_t{1}, Choices{{Value(1.0), Value(2.0)}});  // Python's 1 == 1.0 == True
+  CHECK(contains(message("x", 1.0, FloatRange{0, 5}), "'x' is set already"));
+  // Another study is free.
+  const std::int64_t other = storage.create_study("b", {Direction::maximize});
+  storage.set_param(storage.create_trial(other).id, "x", std::int64_t{1}, IntRange{0, 1});
+  CHECK(fresh.read().trials[1].params.size() == 2);
+}
+
+TEST_CASE("storage: studies are made once, and used again only with their directions") {
+  Fresh fresh;
+  WritableStorage& storage = *fresh.storage;
+  CHECK(storage.create_study("a", {Direction::minimize}, IfExists::reuse) == fresh.study);
+  const Caught taken = caught([&] { storage.create_study("a", {Direction::minimize}); });
+  CHECK(taken.fault == Fault::usage);
+  CHECK(contains(taken.text, "has a study 'a' already"));
+  CHECK(contains(caught([&] { storage.create_study("a", {Direction::maximize}, IfExists::reuse); }).text,
+                 "study 'a' has the directions MINIMIZE, expected MAXIMIZE"));
+  CHECK(caught([&] { storage.create_study("b", {}); }).fault == Fault::usage);
+  CHECK(caught([&] { storage.create_study("b", {Direction::not_set}); }).fault == Fault::usage);
+  CHECK(storage.create_study("three", {Direction::maximize, Direction::minimize, Direction::maximize}) == 2);
+  CHECK(storage.study_names() == std::vector<std::string>{"a", "three"});
+  storage.set_study_attribute(2, Scope::system, "study:metric_names", array_json({text_json("s"), text_json("d")}));
+  storage.set_study_attribute(2, Scope::user, "n", integer_json(1));
+  storage.set_study_attribute(2, Scope::user, "n", integer_json(2));
+  const Study three = storage.read_study("three");
+  CHECK(three.directions.size() == 3);
+  CHECK(find(three.user_attributes, "n")->integer == 2);
+  CHECK(find(three.system_attributes, "study:metric_names")->items.size() == 2);
+  for (const auto& write : std::vector<std::function<void()>>{
+           [&] { storage.create_trial(9); }, [&] { storage.set_study_attribute(9, Scope::user, "k", {}); },
+           [&] { storage.claim_waiting(9); }, [&] { storage.fail_stale(9, 1); }}) {
+    CHECK(contains(caught(write).text, "no study with the id 9"));
+    CHECK(caught(write).fault == Fault::usage);
+  }
+}
+
+TEST_CASE("storage: waiting trials are claimed oldest first, and a claim that another process took over is noticed") {
+  Fresh fresh;
+  WritableStorage& storage = *fresh.storage;
+  CHECK_FALSE(storage.claim_waiting(fresh.study));
+  enqueue(storage, fresh.study, {{"x", 0.25}, {"kind", Value("a")}}, {{"from", text_json("us")}});
+  enqueue(storage, fresh.study, {{"x", 0.75}});
+  CHECK(fresh.asked("SELECT value_json FROM trial_system_attributes LIMIT 1") == R"({"x": 0.25, "kind": "a"})");
+  CHECK(fresh.asked("SELECT count(*) FROM trials WHERE datetime_start IS NULL AND state = 'WAITING'") == "2");
+
+  const std::optional<Trial> first = storage.claim_waiting(fresh.study);
+  REQUIRE(first);
+  CHECK(first->number == 0);
+  CHECK(first->state == State::running);
+  CHECK(first->started);
+  CHECK(find(first->user_attributes, "from")->text == "us");
+  CHECK(find(first->system_attributes, "fixed_params")->find("x")->real == 0.25);
+  const std::optional<Trial> second = storage.claim_waiting(fresh.study);
+  REQUIRE(second);
+  CHECK(second->number == 1);
+  CHECK_FALSE(storage.claim_waiting(fresh.study));
+
+  storage.report(first->id, 0, 1.0);
+  CHECK(storage.finish(first->id, State::complete, {1}) == State::complete);
+  fresh.change("UPDATE trials SET datetime_start = '2030-01-01 00:00:00.000000' WHERE number = 1");
+  CHECK_THROWS_AS(storage.report(second->id, 0, 1.0), TrialLost);
+  CHECK_THROWS_AS(storage.finish(second->id, State::complete, {1}), TrialLost);
+  CHECK(fresh.read().trials[1].state == State::running);
+}
+
+TEST_CASE("storage: trials with content keep all of it, wherever it is from") {
+  for (const char* version : {"4.9.0", "5.0.0"}) {
+    Scratch scratch;
+    const std::string path = (scratch.path / "copy.db").string();
+    NewStorage wanted;
+    wanted.library_version = version;
+    const auto storage = create_storage(path, wanted);
+    const auto source = open_storage(str(kGolden, "everything_v", version, ".db"));
+    for (const std::string& name : source->study_names()) {
+      const Study study = source->read_study(name);
+      const std::int64_t id = storage->create_study(name, study.directions);
+      for (const Trial& trial : study.trials) storage->add_trial(id, trial);
+      const Study copy = storage->read_study(name);
+      REQUIRE(copy.trials.size() == study.trials.size());
+      for (std::size_t i = 0; i < copy.trials.size(); ++i) {
+        CHECK(shown(trial_json(copy.trials[i])) == shown(trial_json(study.trials[i])));
+      }
+    }
+    // Distributions and attributes byte for byte, but for the floats that Python wrote as such.
+    SQLite::Database database(path, SQLite::OPEN_READWRITE);
+    database.exec(str("ATTACH '", kGolden, "everything_v", version, ".db' AS golden"));
+    for (const char* rows : {"distribution_json FROM #trial_params", "value_json FROM #trial_user_attributes",
+                             "value_json FROM #trial_system_attributes", "param_value FROM #trial_params",
+                             "value || value_type FROM #trial_values", "state FROM #trials", "number FROM #trials",
+                             "datetime_start FROM #trials", "datetime_complete FROM #trials"}) {
+      std::string ours = rows, theirs = rows;
+      ours.replace(ours.find('#'), 1, "main.");
+      theirs.replace(theirs.find('#'), 1, "golden.");
+      INFO(rows);
+      CHECK(database.execAndGet(str("SELECT count(*) FROM (SELECT ", theirs, " EXCEPT SELECT ", ours, ")")).getInt() ==
+            0);
+      CHECK(database.execAndGet(str("SELECT count(*) FROM (SELECT ", ours, " EXCEPT SELECT ", theirs, ")")).getInt() ==
+            0);
+    }
+  }
+}
+
+TEST_CASE("storage: a retry is queued with the failed trial's parameters and its history") {
+  Fresh fresh;
+  WritableStorage& storage = *fresh.storage;
+  const Trial started = storage.create_trial(fresh.study);
+  storage.set_param(started.id, "x", 0.5, FloatRange{0, 1});
+  storage.set_trial_attribute(started.id, Scope::user, "u", integer_json(1));
+  storage.report(started.id, 0, 1.0);
+  storage.finish(started.id, State::fail);
+  const std::optional<Trial> first = retry(storage, fresh.study, fresh.read().trials[0], 2);
+  REQUIRE(first);
+  const std::optional<Trial> claimed = storage.claim_waiting(fresh.study);
+  REQUIRE(claimed);
+  CHECK(claimed->find_param("x")->value == Value(0.5));
+  CHECK(find(claimed->user_attributes, "u")->integer == 1);
+  CHECK(claimed->reports.empty());
+  CHECK(formats::write_json(attributes_json(claimed->system_attributes)) ==
+        R"({"failed_trial": 0, "retry_history": [0]})");
+  storage.finish(claimed->id, State::fail);
+  const std::optional<Trial> second = retry(storage, fresh.study, fresh.read().trials[1], 2);
+  REQUIRE(second);
+  CHECK(formats::write_json(attributes_json(second->system_attributes)) ==
+        R"({"failed_trial": 0, "retry_history": [0, 1]})");
+  CHECK_FALSE(retry(storage, fresh.study, *second, 2));
+  CHECK_FALSE(retry(storage, fresh.study, fresh.read().trials[0], 0));
+}
+
+TEST_CASE("storage: the reaper fails RUNNING trials whose heartbeat is older than the grace, and no others") {
+  Fresh fresh;
+  WritableStorage& storage = *fresh.storage;
+  std::vector<Trial> trials;
+  for (int i = 0; i < 6; ++i) trials.push_back(storage.create_trial(fresh.study));
+  for (const int i : {1, 2, 3, 4}) CHECK(storage.beat(trials[static_cast<std::size_t>(i)].id));
+  CHECK(storage.beat(trials[1].id));
+  storage.finish(trials[3].id, State::complete, {1});
+  // Both forms in which Optuna writes it.
+  fresh.change("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-61 seconds') WHERE trial_id = 3");
+  fresh.change(
+      "UPDATE trial_heartbeats SET heartbeat = datetime('now', '-61 seconds') || '.000000' WHERE trial_id IN "
+      "(4, 5)");
+  CHECK(storage.fail_stale(fresh.study, 120).empty());
+  CHECK(storage.fail_stale(fresh.study, 60) == std::vector<std::int64_t>{2, 4});
+  CHECK(storage.fail_stale(fresh.study, 60).empty());
+  const Study study = fresh.read();
+  CHECK(study.trials[2].state == State::fail);
+  CHECK(study.trials[2].completed);
+  CHECK(study.trials[3].state == State::complete);
+  for (const std::size_t i : {0, 1, 5}) CHECK(study.trials[i].state == State::running);
+  CHECK_FALSE(storage.beat(trials[2].id));
+  CHECK_THROWS_AS(storage.report(trials[2].id, 0, 1), TrialLost);
+  CHECK(fresh.asked("SELECT count(*) FROM trial_heartbeats") == "4");
+}
+
+TEST_CASE("storage: a refresh reads what is new, and of finished trials nothing") {
+  Fresh fresh;
+  WritableStorage& storage = *fresh.storage;
+  for (int i = 0; i < 20; ++i) storage.finish(storage.create_trial(fresh.study).id, State::complete, {1.0 * i});
+  const Trial running = storage.create_trial(fresh.study);
+  const auto reader = open_storage(fresh.path);
+  Study study = reader->read_study("a");
+  // Behind our back, to see that finished trials are not looked at.
+  fresh.change("UPDATE trial_values SET value = 99 WHERE trial_id = 1");
+  storage.set_param(running.id, "x", 0.5, FloatRange{0, 1});
+  storage.report(running.id, 0, 0.5);
+  storage.set_study_attribute(fresh.study, Scope::user, "k", integer_json(7));
+  const Trial next = storage.create_trial(fresh.study);
+  reader->refresh(study);
+  REQUIRE(study.trials.size() == 22);
+  CHECK(study.trials[0].values == std::vector{0.0});
+  CHECK(study.trials[20].find_param("x")->value == Value(0.5));
+  CHECK(study.trials[20].reports.size() == 1);
+  CHECK(find(study.user_attributes, "k")->integer == 7);
+  storage.finish(running.id, State::pruned);
+  storage.finish(next.id, State::complete, {-1});
+  reader->refresh(study);
+  CHECK(study.trials[20].values == std::vector{0.5});
+  CHECK(study.trials[20].params.size() == 1);
+  CHECK(best_trial(study)->number == 21);
+  fresh.change("UPDATE trial_values SET value = 0 WHERE trial_id = 1");
+  const Study whole = reader->read_study("a");
+  for (std::size_t i = 0; i < whole.trials.size(); ++i) {
+    CHECK(shown(trial_json(whole.trials[i])) == shown(trial_json(study.trials[i])));
+  }
+}
+
+TEST_CASE("storage: a new file is Optuna's, of either revision, and a file that is there is left as it is") {
+  for (const std::string revision : {"v3.0.0.d", "v3.2.0.a"}) {
+    Scratch scratch;
+    const std::string path = (scratch.path / "new.db").string();
+    NewStorage wanted;
+    wanted.revision = revision;
+    CHECK(create_storage(path, wanted)->info().revision == revision);
+    const std::string before = bytes_of(path);
+    CHECK(create_storage("sqlite:///" + path)->info().revision == revision);
+    CHECK(bytes_of(path) == before);
+    CHECK(fs::exists(path + "-journal") == false);
+    SQLite::Database ours(path, SQLite::OPEN_READONLY);
+    SQLite::Database theirs(kGolden + (revision == "v3.0.0.d" ? "optuna_v3.1.0.db" : "optuna_v4.9.0.db"),
+                            SQLite::OPEN_READONLY);
+    const auto rows = [](SQLite::Database& database, const std::string& sql) {
+      std::string all;
+      SQLite::Statement query(database, sql);
+      while (query.executeStep()) {
+        for (int i = 0; i < query.getColumnCount(); ++i) all += query.getColumn(i).getString() + "|";
+        all += "\n";
+      }
+      return all;
+    };
+    const std::string names = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name";
+    CHECK(rows(ours, names) == rows(theirs, names));
+    for (const std::string& table : split(rows(theirs, names), '\n')) {
+      if (table.empty()) continue;
+      const std::string name = table.substr(0, table.size() - 1);
+      INFO(name);
+      for (const char* pragma : {"table_info", "index_list", "foreign_key_list"}) {
+        const std::string sql = str("PRAGMA ", pragma, "(", name, ")");
+        CHECK(rows(ours, sql) == rows(theirs, sql));
+      }
+      const std::string columns = str("SELECT l.name, i.name FROM pragma_index_list('", name,
+                                      "') l, pragma_index_info(l.name) i ORDER BY l.name, i.seqno");
+      CHECK(rows(ours, columns) == rows(theirs, columns));
+    }
+    for (const char* pragma :
+         {"PRAGMA journal_mode", "PRAGMA user_version", "PRAGMA application_id", "PRAGMA encoding"}) {
+      CHECK(rows(ours, pragma) == rows(theirs, pragma));
+    }
+    CHECK(rows(ours, "SELECT * FROM version_info") == (revision == "v3.0.0.d" ? "1|12|3.1.0|\n" : "1|12|5.0.0|\n"));
+  }
+}
+
+TEST_CASE("storage: what cannot be written is said so, and nothing of it changes") {
+  Scratch scratch;
+  const auto unchanged = [&](const std::string& path, Fault fault, const char* part, bool create) {
+    const std::string before = bytes_of(path);
+    const Caught found = caught([&] { create ? create_storage(path) : open_storage_for_writing(path); });
+    INFO(found.text);
+    CHECK(found.fault == fault);
+    CHECK(contains(found.text, part));
+    CHECK(bytes_of(path) == before);
+    CHECK_FALSE(fs::exists(path + "-journal"));
+  };
+  const std::string text = (scratch.path / "text.db").string();
+  std::ofstream(text) << std::string(5000, 'x');
+  const std::string other = (scratch.path / "other.db").string();
+  SQLite::Database(other, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE).exec("CREATE TABLE mine (x)");
+  for (const bool create : {false, true}) {
+    unchanged(text, Fault::incompatible, "is no SQLite database", create);
+    unchanged(other, Fault::incompatible, "without the table 'studies'", create);
+    unchanged(scratch.changed("optuna_v2.10.1.db", ""), Fault::incompatible,
+              "revision v2.6.0.a of Optuna 2.10.1, which is read, but not written", create);
+    unchanged(scratch.changed("optuna_v5.0.0.db", "UPDATE alembic_version SET version_num = 'v6.0.0.a'"),
+              Fault::incompatible, "revision v6.0.0.a of Optuna 5.0.0, unknown", create);
+    unchanged(scratch.changed("optuna_v4.9.0.db", "DROP TABLE trial_heartbeats"), Fault::incompatible,
+              "no table 'trial_heartbeats'", create);
+  }
+  const std::string none = (scratch.path / "none.db").string();
+  CHECK(caught([&] { open_storage_for_writing(none); }).fault == Fault::usage);
+  CHECK_FALSE(fs::exists(none));
+  CHECK(contains(caught([&] { create_storage((scratch.path / "no" / "none.db").string()); }).text, "is no directory"));
+  CHECK(caught([&] { create_storage(scratch.path.string()); }).fault == Fault::usage);
+  NewStorage wanted;
+  wanted.revision = "v2.6.0.a";
+  CHECK(contains(caught([&] { create_storage(none, wanted); }).text, "'v2.6.0.a' is not written here"));
+  CHECK_FALSE(fs::exists(none));
+}
+
+TEST_CASE("storage: a file without write permission is refused for writing") {
+  Scratch scratch;
+  const std::string path = scratch.changed("optuna_v4.9.0.db", "");
+  fs::permissions(path, fs::perms::owner_read | fs::perms::group_read | fs::perms::others_read);
+  fs::permissions(scratch.path, fs::perms::all);
+  const uid_t user = geteuid();
+  if (user == 0) REQUIRE(seteuid(65534) == 0);  // root may write everything
+  const Caught found = caught([&] { open_storage_for_writing(path); });
+  const std::size_t studies = open_storage(path)->study_names().size();
+  if (user == 0) REQUIRE(seteuid(0) == 0);
+  CHECK(found.fault == Fault::failed);
+  CHECK(contains(found.text, "may not be written"));
+  CHECK(studies == 1);
+}
+
+TEST_CASE("storage: a lock is waited for, and one that lasts is busy") {
+  Fresh fresh;
+  SQLite::Database holder(fresh.path, SQLite::OPEN_READWRITE);
+  StorageOptions impatient;
+  impatient.busy_timeout_ms = 50;
+  const auto storage = open_storage_for_writing(fresh.path, impatient);
+  holder.exec("BEGIN IMMEDIATE");
+  const Caught found = caught([&] { storage->create_trial(fresh.study); });
+  CHECK(found.fault == Fault::busy);
+  CHECK(contains(found.text, "stayed locked by another process, expected to write it"));
+  CHECK(storage->read_study("a").trials.empty());
+  std::thread release([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    holder.exec("COMMIT");
+  });
+  CHECK(fresh.storage->create_trial(fresh.study).number == 0);
+  release.join();
+  CHECK(storage->create_trial(fresh.study).number == 1);
+}
+
+TEST_CASE("storage: datetimes are written in the file's convention") {
+  use_time_zone("Asia/Tokyo");
+  for (const bool local : {false, true}) {
+    Scratch scratch;
+    const std::string path = (scratch.path / "new.db").string();
+    NewStorage wanted;
+    wanted.library_version = local ? "4.9.0" : "5.0.0";
+    const auto storage = create_storage(path, wanted);
+    Trial trial;
+    trial.state = State::complete;
+    trial.values = {1};
+    trial.started = parse_datetime("2026-11-21 23:59:59.999999", false);
+    trial.completed = parse_datetime("2026-11-22 00:00:00", false);
+    storage->add_trial(storage->create_study("a", {Direction::minimize}), trial);
+    SQLite::Database database(path, SQLite::OPEN_READONLY);
+    CHECK(database.execAndGet("SELECT datetime_start FROM trials").getString() ==
+          (local ? "2026-11-22 08:59:59.999999" : "2026-11-21 23:59:59.999999"));
+    CHECK(database.execAndGet("SELECT datetime_complete FROM trials").getString() ==
+          (local ? "2026-11-22 09:00:00.000000" : "2026-11-22 00:00:00.000000"));
+    CHECK(storage->read_study("a").trials[0].started == trial.started);
+  }
+  use_time_zone("UTC");
+}
+
+TEST_CASE("storage: eight threads with a connection each write one file, numbers without a gap") {
+  Fresh fresh;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&] {
+      const auto storage = create_storage(fresh.path);
+      for (int k = 0; k < 10; ++k) {
+        const Trial trial = storage->create_trial(fresh.study);
+        storage->set_param(trial.id, "x", 0.5, FloatRange{0, 1});
+        storage->report(trial.id, 0, 1);
+        storage->finish(trial.id, State::complete, {1.0 * static_cast<double>(trial.number)});
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  const Study study = fresh.read();
+  REQUIRE(study.trials.size() == 80);
+  for (std::size_t i = 0; i < 80; ++i) {
+    CHECK(study.trials[i].number == static_cast<std::int64_t>(i));
+    CHECK(study.trials[i].values == std::vector{static_cast<double>(i)});
+    CHECK(study.trials[i].params.size() == 1);
+  }
+}
