@@ -1,0 +1,262 @@
+#include <cmath>
+#include <numeric>
+
+#include "optuna_files.h"
+#include "studies/distribution.h"
+#include "studies/samplers/ask.h"
+#include "studies/samplers/random.h"
+#include "studies/samplers/tpe.h"
+#include "studies/samplers/truncated_normal.h"
+
+using namespace ristretto;
+using namespace ristretto::studies;
+
+namespace {
+
+const std::string kSamplerGolden = RISTRETTO_GOLDEN "/optuna_samplers/";
+constexpr double kRelative = 1e-9;  // study.md, conformance test E
+constexpr double kTie = 1e-12;      // the same: scores this close are equal but for rounding
+
+Json read_file(const std::string& path) { return formats::read_json(bytes_of(path), path); }
+
+const Json& at(const Json& object, std::string_view key) {
+  const Json* found = object.find(key);
+  REQUIRE(found);
+  return *found;
+}
+double number_of(const Json& json) {
+  if (json.kind == Json::Kind::text) return json.text == "nan" ? NAN : json.text == "inf" ? kInfinity : -kInfinity;
+  return json.real;
+}
+
+struct Recorded {
+  Study study;
+  SearchSpace asked;
+};
+
+Recorded read_history(const Json& json) {
+  Recorded recorded;
+  recorded.study.directions = {at(json, "direction").text == "maximize" ? Direction::maximize : Direction::minimize};
+  std::vector<agents::Range> ranges;
+  for (const Json& text : at(json, "distributions").items) ranges.push_back(read_distribution(text.text, "golden"));
+  for (const Json& item : at(json, "trials").items) {
+    Trial trial;
+    trial.number = static_cast<std::int64_t>(recorded.study.trials.size());
+    trial.state = *parse_state(at(item, "state").text);
+    if (const Json* value = item.find("value")) trial.values = {number_of(*value)};
+    for (const Json& parameter : at(item, "params").items) {
+      const agents::Range& range = ranges[static_cast<std::size_t>(parameter.items[1].integer)];
+      const std::optional<double> internal = internal_value(range, value_of_json(parameter.items[2]));
+      REQUIRE(internal);
+      trial.params.push_back({parameter.items[0].text, value_of(range, *internal), range});
+    }
+    if (const Json* reports = item.find("reports")) {
+      for (const Json& report : reports->items) {
+        trial.reports.push_back({report.items[0].integer, number_of(report.items[1])});
+      }
+    }
+    if (const Json* attributes = item.find("attrs")) {
+      for (const auto& [key, value] : attributes->members) trial.system_attributes.push_back({key, value});
+    }
+    recorded.study.trials.push_back(std::move(trial));
+  }
+  for (const Json& item : at(json, "asked").items) {
+    recorded.asked.emplace_back(item.items[0].text, ranges[static_cast<std::size_t>(item.items[1].integer)]);
+  }
+  return recorded;
+}
+
+bool close(double ours, double theirs) {
+  return ours == theirs || std::abs(ours - theirs) <= kRelative * std::max(std::abs(ours), std::abs(theirs));
+}
+
+// Whether a candidate with the value, in the parameter's place, scores as well as the best but for rounding.
+bool is_tie(const std::optional<Candidates>& drawn, const std::string& name, double internal) {
+  if (!drawn) return false;
+  for (std::size_t p = 0; p < drawn->space.size(); ++p) {
+    if (drawn->space[p].first != name) continue;
+    for (std::size_t i = 0; i < drawn->scores.size(); ++i) {
+      if (close(drawn->samples[p][i], internal) && drawn->scores[drawn->best] - drawn->scores[i] <= kTie) return true;
+    }
+  }
+  return false;
+}
+
+// The two JSON objects of joint values have the same names in the same order.
+void check_promised(const std::string& ours, const std::string& theirs) {
+  REQUIRE(ours.empty() == theirs.empty());
+  if (ours.empty()) return;
+  const Json a = formats::read_json(ours, "ours"), b = formats::read_json(theirs, "theirs");
+  REQUIRE(a.members.size() == b.members.size());
+  for (std::size_t i = 0; i < a.members.size(); ++i) CHECK(a.members[i].first == b.members[i].first);
+}
+
+struct Tally {
+  int cases = 0, values = 0, ties = 0;
+};
+
+void check_case(const Json& json, Profile profile, const std::vector<Recorded>& histories, Tally& tally) {
+  INFO(formats::write_json(json));
+  Recorded recorded = histories[static_cast<std::size_t>(at(json, "history").integer)];
+  Study& study = recorded.study;
+  const Json& options = at(json, "options");
+  const auto flag = [&](const char* name, bool otherwise) {
+    const Json* found = options.find(name);
+    return found ? found->boolean : otherwise;
+  };
+  const auto seed = static_cast<std::uint32_t>(at(json, "seed").integer);
+  TpeOptions tpe(profile);
+  tpe.multivariate = flag("multivariate", tpe.multivariate);
+  tpe.constant_liar = flag("constant_liar", tpe.constant_liar);
+  tpe.group = flag("group", false);
+  tpe.constraints = flag("constraints", false);
+  if (const Json* count = options.find("n_startup_trials"))
+    tpe.startup_trials = static_cast<std::size_t>(count->integer);
+  if (const Json* count = options.find("n_ei_candidates")) tpe.candidates = static_cast<std::size_t>(count->integer);
+  TpeSampler tpe_sampler(tpe, seed);
+  RandomSampler random_sampler(profile, seed);
+  const bool random = at(json, "sampler").text == "random";
+  Sampler& sampler = random ? static_cast<Sampler&>(random_sampler) : tpe_sampler;
+
+  const std::vector<Json>& answers = at(json, "answers").items;
+  for (std::size_t round = 0; round < answers.size(); ++round) {
+    Trial trial;
+    trial.number = static_cast<std::int64_t>(study.trials.size());
+    trial.state = State::running;
+    if (const Json& fixed = at(json, "fixed"); round == 0 && fixed.kind == Json::Kind::object) {
+      trial.system_attributes.push_back({"fixed_params", fixed});
+    }
+    study.trials.push_back(trial);
+    Ask ask(sampler, study, trial);
+    for (std::size_t p = 0; p < recorded.asked.size(); ++p) {
+      const auto& [name, range] = recorded.asked[p];
+      const agents::Value ours = ask.suggest(name, range);
+      const std::optional<double> x = internal_value(range, ours);
+      const std::optional<double> y = internal_value(range, value_of_json(answers[round].items[p]));
+      REQUIRE(x);
+      REQUIRE(y);
+      if (!close(*x, *y)) {
+        INFO(name, " ", *x, " ", *y);
+        CHECK(is_tie(tpe_sampler.last_candidates(), name, *y));
+        ++tally.ties;
+      }
+      ++tally.values;
+      // What Optuna told its study, so that the next round starts from the same trials.
+      trial.params.push_back({name, value_of(range, *y), range});
+    }
+    std::string promised;
+    for (const Attribute& attribute : ask.attributes()) promised += attribute.value.text;
+    check_promised(promised, at(json, "promised").items[round].text);
+    trial.state = State::complete;
+    trial.values = {1.0};
+    if (tpe.constraints) {
+      trial.system_attributes.push_back({"constraints", array_json({number_json(-1)})});
+    }
+    study.trials.back() = trial;
+  }
+  ++tally.cases;
+}
+
+// Returns what was compared.
+Tally check_suggestions(const std::string& file, Profile profile) {
+  std::vector<Recorded> histories;
+  const Json studies = read_file(kSamplerGolden + "histories.json"), cases = read_file(file);
+  for (const Json& item : at(studies, "histories").items) histories.push_back(read_history(item));
+  Tally tally;
+  for (const Json& item : at(cases, "cases").items) check_case(item, profile, histories, tally);
+  MESSAGE(file << ": " << tally.cases << " cases, " << tally.values << " values, " << tally.ties << " ties");
+  return tally;
+}
+
+struct Version {
+  const char* name;
+  Profile profile;
+};
+constexpr Version kVersions[] = {
+    {"3.1.0", Profile::optuna_3_1}, {"4.9.0", Profile::optuna_4_9}, {"5.0.0", Profile::optuna_5_0}};
+
+}  // namespace
+
+TEST_CASE("samplers: the parts alone are NumPy's, SciPy's and Optuna's") {
+  const Json parts = read_file(kSamplerGolden + "parts_4.9.0.json");
+  RandomState random(42);
+  const std::vector<Json>& uniforms = at(parts, "uniforms").items;
+  for (std::size_t i = 0; i < uniforms.size(); ++i) {
+    CHECK((i < 5 ? random.uniform() : random.uniform(-2, 3)) == uniforms[i].real);
+  }
+  const std::uint32_t counts[] = {1, 2, 7, 100, 4096};
+  for (std::size_t i = 0; i < 5; ++i) CHECK(random.below(counts[i]) == at(parts, "below").items[i].integer);
+  std::vector<std::int64_t> order(20);
+  std::iota(order.begin(), order.end(), 0);
+  random.shuffle(order);
+  for (std::size_t i = 0; i < 20; ++i) CHECK(order[i] == at(parts, "shuffled").items[i].integer);
+
+  constexpr double kRounding = 1e-12;  // of logs and error functions of two libraries
+  for (const Json& item : at(parts, "log_normal_cdf").items) {
+    CHECK(log_normal_cdf(item.items[0].real) == doctest::Approx(item.items[1].real).epsilon(kRounding));
+  }
+  for (const Json& item : at(parts, "truncated_normal").items) {
+    const double q = item.items[0].real, a = item.items[1].real, b = item.items[2].real;
+    CAPTURE(q);
+    CAPTURE(a);
+    CAPTURE(b);
+    CHECK(close(truncated_normal_ppf(q, a, b), item.items[3].real));
+    CHECK(close(log_normal_mass(a, b), item.items[4].real));
+  }
+  CHECK(truncated_normal_ppf(0, -1, 2) == -1);
+  CHECK(truncated_normal_ppf(1, -1, 2) == 2);
+
+  for (const Json& item : at(parts, "sigmas").items) {
+    std::vector<double> observed;
+    for (const Json& x : item.items[0].items) observed.push_back(x.real);
+    const std::vector<double> sigmas = neighbour_sigmas(observed, -5, 5, false);
+    REQUIRE(sigmas.size() == item.items[1].items.size());
+    for (std::size_t i = 0; i < sigmas.size(); ++i) CHECK(close(sigmas[i], item.items[1].items[i].real));
+  }
+  for (const Json& item : at(parts, "weights").items) {
+    const std::vector<double> weights = observation_weights(static_cast<std::size_t>(item.items[0].integer));
+    REQUIRE(weights.size() == item.items[1].items.size());
+    for (std::size_t i = 0; i < weights.size(); ++i) CHECK(close(weights[i], item.items[1].items[i].real));
+  }
+  for (const Json& item : at(parts, "gammas").items) {
+    CHECK(below_count(static_cast<std::size_t>(item.items[0].integer)) == item.items[1].integer);
+  }
+}
+
+TEST_CASE("samplers: good and bad trials are Optuna's") {
+  const Json parts = read_file(kSamplerGolden + "parts_4.9.0.json");
+  const Json studies = read_file(kSamplerGolden + "histories.json");
+  const auto numbers = [](const std::vector<const Trial*>& trials) {
+    std::string text;
+    for (const Trial* trial : trials) text += str(trial->number, " ");
+    return text;
+  };
+  const auto golden = [](const Json& list) {
+    std::string text;
+    for (const Json& item : list.items) text += str(item.integer, " ");
+    return text;
+  };
+  for (const Json& item : at(parts, "splits").items) {
+    const auto& history = at(studies, "histories").items[static_cast<std::size_t>(item.items[0].integer)];
+    CAPTURE(item.items[0].integer);
+    CAPTURE(item.items[1].boolean);
+    TpeOptions options(Profile::optuna_4_9);
+    options.constant_liar = true;
+    options.constraints = item.items[1].boolean;
+    const Recorded recorded = read_history(history);
+    const Split split = split_trials(recorded.study, -1, options);
+    CHECK(numbers(split.below) == golden(item.items[2]));
+    CHECK(numbers(split.above) == golden(item.items[3]));
+  }
+}
+
+TEST_CASE("samplers: suggestions are those recorded from Optuna 3.1.0, 4.9.0 and 5.0.0") {
+  int cases = 0;
+  for (const auto& [name, profile] : kVersions) {
+    CAPTURE(name);
+    const Tally tally = check_suggestions(str(kSamplerGolden, "suggestions_", name, ".json"), profile);
+    cases += tally.cases;
+    CHECK(tally.ties < 10);
+  }
+  CHECK(cases >= 500);
+}
