@@ -4,6 +4,9 @@
 #include "optuna_files.h"
 #include "studies/distribution.h"
 #include "studies/samplers/ask.h"
+#include "studies/samplers/grid.h"
+#include "studies/samplers/make_sampler.h"
+#include "studies/samplers/quasi_random.h"
 #include "studies/samplers/random.h"
 #include "studies/samplers/tpe.h"
 #include "studies/samplers/truncated_normal.h"
@@ -259,4 +262,200 @@ TEST_CASE("samplers: suggestions are those recorded from Optuna 3.1.0, 4.9.0 and
     CHECK(tally.ties < 10);
   }
   CHECK(cases >= 500);
+}
+
+// --- Samplers of their own -------------------------------------------------------------------------------------------
+
+namespace {
+
+const agents::Range kUnit = agents::FloatRange{0, 1};
+
+Study empty_study() {
+  Study study;
+  study.name = "s";
+  study.directions = {Direction::minimize};
+  return study;
+}
+
+// Asks for a trial's parameters in a study, to which it is added as COMPLETE with its attributes.
+NamedValues next_trial(Sampler& sampler, Study& study, const SearchSpace& asked, State state = State::complete) {
+  Trial trial;
+  trial.number = static_cast<std::int64_t>(study.trials.size());
+  trial.state = State::running;
+  Ask ask(sampler, study, trial);
+  NamedValues values;
+  for (const auto& [name, range] : asked) values.emplace_back(name, ask.suggest(name, range));
+  trial = ask.trial();
+  for (Attribute& attribute : ask.attributes()) trial.system_attributes.push_back(std::move(attribute));
+  trial.state = state;
+  if (state == State::complete) trial.values = {0};
+  study.trials.push_back(std::move(trial));
+  return values;
+}
+
+}  // namespace
+
+TEST_CASE("ask: a set value, fixed_params, the only value, the joint one, an independent one, in this order") {
+  struct Fake : Sampler, Proposals {
+    std::vector<Parameter> relative() override {
+      ++joint_draws;
+      return {{"joint", 0.25, kUnit}, {"fixed", 0.25, kUnit}, {"wide", 5.0, agents::FloatRange{0, 9}}};
+    }
+    agents::Value sample(const std::string&, const agents::Range&) override { return 0.75; }
+    struct Forward : Proposals {
+      explicit Forward(Fake& to) : fake(to) {}
+      std::vector<Parameter> relative() override { return fake.relative(); }
+      agents::Value sample(const std::string& name, const agents::Range& range) override {
+        return fake.sample(name, range);
+      }
+      Fake& fake;
+    };
+    std::unique_ptr<Proposals> begin(const Study&, const Trial&) override { return std::make_unique<Forward>(*this); }
+    int joint_draws = 0;
+  } sampler;
+  const Study study = empty_study();
+  Trial trial;
+  trial.params = {{"set", 0.125, kUnit}};
+  trial.system_attributes = {
+      {"fixed_params",
+       formats::read_json(R"({"fixed": 0.5, "beyond": 7, "count": 3.0, "choice": 1, "text": "a"})", "test")}};
+  Ask ask(sampler, study, trial);
+  CHECK(ask.suggest("set", kUnit) == agents::Value(0.125));
+  CHECK(ask.suggest("fixed", kUnit) == agents::Value(0.5));
+  CHECK(ask.suggest("beyond", kUnit) == agents::Value(7.0));
+  CHECK(ask.suggest("count", agents::IntRange{0, 9}) == agents::Value(std::int64_t{3}));
+  CHECK(ask.suggest("choice", agents::Choices{{std::string("x"), true}}) == agents::Value(true));
+  CHECK(ask.suggest("one", agents::IntRange{4, 5, 3}) == agents::Value(std::int64_t{4}));
+  CHECK(sampler.joint_draws == 0);
+  CHECK(ask.suggest("joint", kUnit) == agents::Value(0.25));
+  CHECK(ask.suggest("wide", kUnit) == agents::Value(0.75));  // outside what is asked for
+  CHECK(ask.suggest("else", kUnit) == agents::Value(0.75));
+  CHECK(ask.suggest("joint", kUnit) == agents::Value(0.25));
+  CHECK(sampler.joint_draws == 1);
+  CHECK(ask.trial().params.size() == 9);
+  const Caught wrong = caught([&] { ask.suggest("text", kUnit); });
+  CHECK(wrong.fault == Fault::incompatible);
+  CHECK(contains(wrong.text, "fixed_params has text = a"));
+}
+
+TEST_CASE("grid: every point once, in Optuna's order and with its marks") {
+  const Json parts = read_file(kSamplerGolden + "parts_4.9.0.json");
+  const std::int64_t three = 3, one = 1, two = 2;
+  const Grid grid = {{"x", {three, one, two}}, {"b", {std::monostate{}, std::string("a")}}, {"a", {0.5, 0.1}}};
+  const SearchSpace asked = {
+      {"x", agents::IntRange{0, 5}}, {"b", agents::Choices{{std::monostate{}, std::string("a")}}}, {"a", kUnit}};
+  GridSampler sampler(grid, 5);
+  Study study = empty_study();
+  for (const Json& golden : at(parts, "grid").items) {
+    const NamedValues values = next_trial(sampler, study, asked);
+    for (std::size_t p = 0; p < 3; ++p) CHECK(values[p].second == value_of_json(golden.items[p]));
+    CHECK(shown(attributes_json(study.trials.back().system_attributes)) == shown(golden.items[3]));
+  }
+  REQUIRE(study.trials.size() == 12);
+  CHECK(sampler.points_left(study) == 0);
+  CHECK(contains(caught([&] { next_trial(sampler, study, asked); }).text, "all 12 points of the grid are tried"));
+
+  // Two are free, but for those that run.
+  study.trials[3].state = State::running;
+  study.trials[7].system_attributes.clear();
+  CHECK(sampler.points_left(study) == 2);
+  next_trial(sampler, study, asked, State::running);
+  CHECK(find(study.trials.back().system_attributes, "grid_id")->integer == 7);
+  next_trial(sampler, study, asked);
+  const std::int64_t again = find(study.trials.back().system_attributes, "grid_id")->integer;
+  CHECK((again == 3 || again == 7));
+
+  CHECK(contains(caught([&] {
+                   next_trial(sampler, study, {{"y", kUnit}});
+                 }).text,
+                 "no parameter y, expected one of a, b, x"));
+  CHECK(contains(caught([] { grid_of({{"lr", kUnit}}); }).text, "the range of lr is continuous"));
+  CHECK(contains(caught([] { GridSampler(grid_of({{"n", agents::IntRange{0, 2'000'000}}}), 1); }).text, "more than"));
+  CHECK(grid_of({{"d", agents::FloatRange{0, 0.3, 0.1}}, {"n", agents::IntRange{1, 7, 3}}})[0].second.size() == 4);
+}
+
+TEST_CASE("quasi-random: any 2^k first points fall into all intervals of 1 / 2^k, another way for each seed") {
+  constexpr std::size_t kDimensions = 40, kPoints = 256;
+  std::vector<double> first;
+  for (const std::uint32_t seed : {1U, 2U}) {
+    const Sobol sobol(kDimensions, seed);
+    std::vector<std::vector<int>> hits(kDimensions, std::vector<int>(kPoints));
+    std::vector<int> squares(kPoints);  // of the first two dimensions
+    for (std::uint64_t i = 0; i < kPoints; ++i) {
+      const std::vector<double> point = sobol.point(i);
+      for (std::size_t d = 0; d < kDimensions; ++d) ++hits[d][static_cast<std::size_t>(point[d] * kPoints)];
+      ++squares[static_cast<std::size_t>(point[0] * 16) * 16 + static_cast<std::size_t>(point[1] * 16)];
+      if (i == 0) first.push_back(point[0]);
+    }
+    for (const auto& dimension : hits) CHECK(*std::max_element(dimension.begin(), dimension.end()) == 1);
+    CHECK(*std::max_element(squares.begin(), squares.end()) == 1);
+  }
+  CHECK(first[0] != first[1]);
+}
+
+TEST_CASE("quasi-random: trial i gets point i, values fit their ranges") {
+  SamplerOptions options;
+  options.space = {{"x", agents::FloatRange{1e-5, 1e-1, 0, true}},
+                   {"n", agents::IntRange{1, 9, 2}},
+                   {"w", agents::IntRange{16, 512, 1, true}},
+                   {"c", agents::Choices{{std::string("a"), std::string("b"), true}}},
+                   {"d", agents::FloatRange{0, 0.6, 0.05}},
+                   {"one", agents::IntRange{3, 3}}};
+  const auto a = make_sampler("quasi-random", options, 7), b = make_sampler("quasi-random", options, 7);
+  Study study = empty_study();
+  std::vector<int> counts(3);
+  for (int i = 0; i < 90; ++i) {
+    const NamedValues values = next_trial(*a, study, options.space);
+    for (std::size_t p = 0; p < values.size(); ++p) {
+      const auto internal = internal_value(options.space[p].second, values[p].second);
+      REQUIRE(internal);
+      CHECK(contains(options.space[p].second, *internal));
+      if (p == 3) ++counts[static_cast<std::size_t>(*internal)];
+    }
+    if (i == 60) {
+      study.trials.pop_back();
+      CHECK(next_trial(*b, study, options.space) == values);
+    }
+  }
+  for (const int count : counts) CHECK(std::abs(count - 30) <= 3);
+}
+
+TEST_CASE("make_sampler: names and faults") {
+  for (const std::string& name : sampler_names()) {
+    SamplerOptions options;
+    options.space = {{"n", agents::IntRange{1, 3}}};
+    Study study = empty_study();
+    CHECK(next_trial(*make_sampler(name, options, 1), study, options.space).size() == 1);
+  }
+  const Caught unknown = caught([] { make_sampler("cmaes", {}, 1); });
+  CHECK(unknown.fault == Fault::usage);
+  CHECK(contains(unknown.text, "no sampler 'cmaes', expected one of tpe, random, quasi-random, grid"));
+  CHECK(contains(caught([] { make_sampler("grid", {}, 1); }).text, "has no parameters, expected a search space"));
+  CHECK(contains(caught([] { make_sampler("quasi-random", {}, 1); }).text, "expected a search space"));
+  Study study = empty_study();
+  study.directions = {Direction::not_set};
+  CHECK(caught([&] { next_trial(*make_sampler("tpe", {}, 1), study, {{"x", kUnit}}); }).fault == Fault::incompatible);
+  study.directions = {Direction::minimize, Direction::minimize};
+  CHECK(contains(caught([&] {
+                   next_trial(*make_sampler("tpe", {}, 1), study, {{"x", kUnit}});
+                 }).text,
+                 "one objective"));
+}
+
+TEST_SUITE("interop") {
+  TEST_CASE("samplers: suggestions are those of each Optuna that is installed") {
+    for (const auto& [name, profile] : kVersions) {
+      const std::string python = str(RISTRETTO_SOURCE "/.venv-optuna/", name, "/bin/python");
+      if (!fs::exists(python)) {
+        MESSAGE("skipped: there is no " << python);
+        continue;
+      }
+      const Scratch scratch;
+      REQUIRE(std::system(str(python, " " RISTRETTO_SOURCE "/tests/interop/optuna_suggestions.py suggest ",
+                              kSamplerGolden, " 30 ", scratch.path.string())
+                              .c_str()) == 0);
+      const Tally tally = check_suggestions((scratch.path / str("suggestions_", name, ".json")).string(), profile);
+      CHECK(tally.cases >= 25);
+    }
+  }
 }

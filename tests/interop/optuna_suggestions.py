@@ -264,7 +264,14 @@ def parts(studies):
             good, bad = tpe._split_trials(study, trials, tpe.default_gamma(sum(t.state.is_finished() for t in trials)),
                                           constrained)
             splits.append([index, constrained, [t.number for t in good], [t.number for t in bad]])
-    return {"uniforms": uniforms, "below": below, "shuffled": order,
+    grid = []
+    study = optuna.create_study(
+        sampler=optuna.samplers.GridSampler({"x": [3, 1, 2], "b": [None, "a"], "a": [0.5, 0.1]}, seed=5))
+    for _ in range(12):
+        trial = study.ask()
+        grid.append([trial.suggest_int("x", 0, 5), trial.suggest_categorical("b", [None, "a"]),
+                     trial.suggest_float("a", 0, 1), study.trials[-1].system_attrs])
+    return {"grid": grid, "uniforms": uniforms, "below": below, "shuffled": order,
             "log_normal_cdf": [[x, float(scipy.special.log_ndtr(x))] for x in points],
             "truncated_normal": cuts, "sigmas": widths, "splits": splits,
             "weights": [[n, tpe.default_weights(n).tolist()] for n in (1, 24, 25, 26, 27, 60)],
