@@ -1,4 +1,6 @@
 #include <cmath>
+#include <functional>
+#include <numbers>
 #include <numeric>
 
 #include "optuna_files.h"
@@ -456,6 +458,93 @@ TEST_SUITE("interop") {
                               .c_str()) == 0);
       const Tally tally = check_suggestions((scratch.path / str("suggestions_", name, ".json")).string(), profile);
       CHECK(tally.cases >= 25);
+    }
+  }
+}
+
+TEST_SUITE("slow") {
+  // tests/interop/optuna_suggestions.py has the same problems.
+  double sphere(Ask & ask, int dimensions) {
+    double sum = 0;
+    for (int i = 0; i < dimensions; ++i) {
+      const double x = std::get<double>(ask.suggest(str("x", i), agents::FloatRange{-5, 5})) - 1;
+      sum += x * x;
+    }
+    return sum;
+  }
+
+  double branin(Ask & ask) {
+    const double x = std::get<double>(ask.suggest("x", agents::FloatRange{-5, 10}));
+    const double y = std::get<double>(ask.suggest("y", agents::FloatRange{0, 15}));
+    constexpr double pi = std::numbers::pi;
+    const double hollow = y - 5.1 / (4 * pi * pi) * x * x + 5 / pi * x - 6;
+    return hollow * hollow + 10 * (1 - 1 / (8 * pi)) * std::cos(x) + 10 - 0.397887357729738;
+  }
+
+  double mixed(Ask & ask) {
+    const double rate = std::log10(std::get<double>(ask.suggest("rate", agents::FloatRange{1e-5, 1e-1, 0, true}))) + 3;
+    const auto layers = static_cast<double>(std::get<std::int64_t>(ask.suggest("layers", agents::IntRange{1, 8}))) - 3;
+    const double drop = std::get<double>(ask.suggest("drop", agents::FloatRange{0, 0.6, 0.05})) - 0.2;
+    const std::string a = "a", b = "b", c = "c";
+    const std::string kind = std::get<std::string>(ask.suggest("kind", agents::Choices{{a, b, c}}));
+    return rate * rate + 0.1 * layers * layers + drop * drop + (kind == a ? 0.3 : kind == b ? 0.0 : 0.6);
+  }
+
+  double median(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
+  }
+
+  TEST_CASE("tpe: the median regret is inside the bootstrap 95 % interval of Optuna's") {
+    const std::vector<std::pair<std::string, std::function<double(Ask&)>>> problems = {
+        {"sphere2", [](Ask& ask) { return sphere(ask, 2); }},
+        {"sphere3", [](Ask& ask) { return sphere(ask, 3); }},
+        {"sphere5", [](Ask& ask) { return sphere(ask, 5); }},
+        {"branin", branin},
+        {"mixed", mixed}};
+    for (const auto& [version, profile] : kVersions) {
+      if (profile < Profile::optuna_4_9) continue;
+      const Json recorded = read_file(str(kSamplerGolden, "regret_", version, ".json"));
+      for (std::size_t i = 0; i < problems.size(); ++i) {
+        const Json& golden = at(recorded, "problems").items[i];
+        REQUIRE(at(golden, "problem").text == problems[i].first);
+        std::vector<double> theirs, ours;
+        for (const Json& best : at(golden, "best").items) theirs.push_back(best.real);
+        std::size_t equal_seeds = 0;
+        for (std::uint32_t seed = 0; seed < theirs.size(); ++seed) {
+          TpeSampler sampler(TpeOptions(profile), seed);
+          Study study = empty_study();
+          double best = kInfinity;
+          for (int number = 0; number < 100; ++number) {
+            Trial trial;
+            trial.number = number;
+            trial.state = State::running;
+            Ask ask(sampler, study, trial);
+            const double value = problems[i].second(ask);
+            trial = ask.trial();
+            trial.state = State::complete;
+            trial.values = {value};
+            study.trials.push_back(std::move(trial));
+            best = std::min(best, value);
+          }
+          ours.push_back(best);
+          equal_seeds += std::abs(best - theirs[seed]) <= 1e-6 * std::abs(theirs[seed]) ? 1 : 0;
+        }
+        RandomState random(1);
+        std::vector<double> medians;
+        for (int draw = 0; draw < 2000; ++draw) {
+          std::vector<double> sample;
+          for (std::size_t k = 0; k < theirs.size(); ++k) {
+            sample.push_back(theirs[random.below(static_cast<std::uint32_t>(theirs.size()))]);
+          }
+          medians.push_back(median(sample));
+        }
+        std::sort(medians.begin(), medians.end());
+        MESSAGE(std::string(version) << " " << problems[i].first << ": median " << median(ours) << ", Optuna's " << median(theirs)
+                        << " [" << medians[50] << ", " << medians[1949] << "], " << equal_seeds << " seeds equal");
+        CHECK(median(ours) >= medians[50]);
+        CHECK(median(ours) <= medians[1949]);
+      }
     }
   }
 }

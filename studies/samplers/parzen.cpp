@@ -1,8 +1,10 @@
 #include "studies/samplers/parzen.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <map>
+#include <numbers>
 #include <numeric>
 
 #include "studies/samplers/random.h"
@@ -12,6 +14,47 @@ namespace ristretto::studies {
 namespace {
 
 constexpr double kLogSqrt2Pi = 0.91893853320467274178;
+
+// ln of the sum of exp(row[i]); overwrites the row. As fast as many calls of std::exp are slow: a plain loop without
+// branches, which the compiler turns into one over several elements. exp(x) = 2^k exp(r), |r| <= ln(2) / 2, exp(r) by
+// its series to r^12, where 2^-53 is reached.
+double log_sum_of_exponentials(std::vector<double>& row) {
+  constexpr double kLog2E = std::numbers::log2e, kRound = 0x1.8p52;  // adding kRound leaves k in the last bits
+  constexpr double kLn2High = 0x1.62e42fefa38p-1, kLn2Low = 0x1.ef35793c7673p-45;
+  constexpr double kSmallest = -700;  // of what e^x is a normal number
+  const double largest = *std::max_element(row.begin(), row.end());
+  double* x = row.data();
+  const std::size_t n = row.size();
+  for (std::size_t i = 0; i < n; ++i) {
+    double y = x[i] - largest;
+    y = y > kSmallest ? y : kSmallest;
+    const double t = y * kLog2E + kRound;
+    const double k = t - kRound;
+    const double r = (y - k * kLn2High) - k * kLn2Low;
+    double p = 1.0 / 479001600;
+    p = p * r + 1.0 / 39916800;
+    p = p * r + 1.0 / 3628800;
+    p = p * r + 1.0 / 362880;
+    p = p * r + 1.0 / 40320;
+    p = p * r + 1.0 / 5040;
+    p = p * r + 1.0 / 720;
+    p = p * r + 1.0 / 120;
+    p = p * r + 1.0 / 24;
+    p = p * r + 1.0 / 6;
+    p = p * r + 0.5;
+    p = p * r + 1;
+    p = p * r + 1;
+    const auto power = (std::bit_cast<std::uint64_t>(t) << 52) + (std::uint64_t{1023} << 52);
+    x[i] = p * std::bit_cast<double>(power);
+  }
+  double sums[4] = {};  // four, as each addition waits for the one before
+  std::size_t i = 0;
+  for (; i + 4 <= n; i += 4) {
+    for (std::size_t j = 0; j < 4; ++j) sums[j] += x[i + j];
+  }
+  for (; i < n; ++i) sums[0] += x[i];
+  return largest + std::log((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
 
 double smallest_sigma(double low, double high, std::size_t n) {
   return (high - low) / std::min(100.0, static_cast<double>(n + 2));
@@ -39,20 +82,20 @@ std::vector<double> neighbour_sigmas(const std::vector<double>& observations, do
   std::vector<double> mus = observations;
   if (prior_is_neighbour) mus.push_back((low + high) / 2);
   const std::size_t count = mus.size();
-  std::vector<std::size_t> order(count);
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return mus[a] < mus[b]; });
+  std::vector<std::pair<double, std::size_t>> sorted;  // of equal ones the earlier first
+  for (std::size_t i = 0; i < count; ++i) sorted.emplace_back(mus[i], i);
+  std::sort(sorted.begin(), sorted.end());
   const double smallest = smallest_sigma(low, high, n);
   std::vector<double> sigmas(n);
   for (std::size_t j = 0; j < count; ++j) {
-    if (order[j] == n) continue;  // the prior's own
-    const double mu = mus[order[j]];
-    const double left = mu - (j > 0 ? mus[order[j - 1]] : low);
-    const double right = (j + 1 < count ? mus[order[j + 1]] : high) - mu;
+    const auto [mu, index] = sorted[j];
+    if (index == n) continue;  // the prior's own
+    const double left = mu - (j > 0 ? sorted[j - 1].first : low);
+    const double right = (j + 1 < count ? sorted[j + 1].first : high) - mu;
     double sigma = std::max(left, right);
     if (count > 1 && j == 0) sigma = right;
     if (count > 1 && j + 1 == count) sigma = left;
-    sigmas[order[j]] = std::clamp(sigma, smallest, high - low);
+    sigmas[index] = std::clamp(sigma, smallest, high - low);
   }
   return sigmas;
 }
@@ -134,7 +177,9 @@ void ParzenEstimator::Axis::prepare_numeric(const std::vector<double>& observati
   sigma.push_back(width);
 
   const auto log_norm_of = [&](std::size_t k) {
-    double norm = log_normal_mass((cut_low - mu[k]) / sigma[k], (cut_high - mu[k]) / sigma[k]);
+    constexpr double kBeyondRounding = 9;  // less than 2^-62 of the normal is that far out
+    const double a = (cut_low - mu[k]) / sigma[k], b = (cut_high - mu[k]) / sigma[k];
+    double norm = a < -kBeyondRounding && b > kBeyondRounding ? 0 : log_normal_mass(a, b);
     if (!stepped_density) norm += kLogSqrt2Pi;
     if (!stepped_density && profile > Profile::optuna_3_1) norm += std::log(sigma[k]);
     return norm;
@@ -255,12 +300,20 @@ std::vector<double> ParzenEstimator::log_density(const Samples& samples) const {
   std::vector<double> result;
   std::vector<double> row;
   for (std::size_t candidate = 0; candidate < samples.at(0).size(); ++candidate) {
+    // Candidates repeat where values do.
+    const auto same = [&](std::size_t other) {
+      return std::all_of(samples.begin(), samples.end(),
+                         [&](const std::vector<double>& column) { return column[other] == column[candidate]; });
+    };
+    std::size_t earlier = 0;
+    while (earlier < candidate && !same(earlier)) ++earlier;
+    if (earlier < candidate) {
+      result.push_back(result[earlier]);
+      continue;
+    }
     row = log_weights_;
     for (std::size_t p = 0; p < axes_.size(); ++p) axes_[p].add_log_density(samples[p][candidate], row);
-    const double largest = *std::max_element(row.begin(), row.end());
-    double sum = 0;
-    for (const double x : row) sum += std::exp(x - largest);
-    result.push_back(largest + std::log(sum));
+    result.push_back(log_sum_of_exponentials(row));
   }
   return result;
 }

@@ -20,6 +20,7 @@ std::optional<double> number_of(const Value& value) {
 }
 
 bool equal_in_python(const Value& a, const Value& b) {
+  if (a == b) return true;
   const std::optional<double> x = number_of(a), y = number_of(b);
   if (x && y) return *x == *y || (std::isnan(*x) && std::isnan(*y));
   return a == b;
@@ -106,11 +107,14 @@ SearchSpace intersection_space(const Study& study, bool sorted) {
   const auto newest = std::find_if(study.trials.rbegin(), study.trials.rend(), finished);
   SearchSpace space;
   if (newest == study.trials.rend()) return space;
-  for (const Parameter& parameter : newest->params) {
+  for (std::size_t i = 0; i < newest->params.size(); ++i) {
+    const Parameter& parameter = newest->params[i];
     if (single_value(parameter.distribution)) continue;
     const bool everywhere = std::all_of(study.trials.begin(), study.trials.end(), [&](const Trial& trial) {
       if (!finished(trial)) return true;
-      const Parameter* other = trial.find_param(parameter.name);
+      // Trials mostly have the same names in the same order.
+      const bool here = i < trial.params.size() && trial.params[i].name == parameter.name;
+      const Parameter* other = here ? &trial.params[i] : trial.find_param(parameter.name);
       return other && equal(other->distribution, parameter.distribution);
     });
     if (everywhere) space.emplace_back(parameter.name, parameter.distribution);

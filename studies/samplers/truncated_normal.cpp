@@ -53,6 +53,8 @@ double log_normal_cdf(double x) {
 double log_difference(double p, double q) { return p + std::log1p(-std::exp(q - p)); }
 
 double log_normal_mass(double a, double b) {
+  // Where the shares themselves are normal numbers, one logarithm does.
+  if (b <= 0 && b > -20) return std::log(normal_cdf(b) - normal_cdf(a));
   if (b <= 0) return log_difference(log_normal_cdf(b), log_normal_cdf(a));
   if (a > 0) return log_normal_mass(-b, -a);
   return std::log1p(-normal_cdf(a) - normal_cdf(-b));

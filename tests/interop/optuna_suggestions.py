@@ -3,6 +3,7 @@
     python optuna_suggestions.py histories DIR   # histories.json: studies to continue; the same from every version
     python optuna_suggestions.py suggest DIR [COUNT OUT] # suggestions_<version>.json from histories.json; about COUNT
                                                          # of them, into the directory OUT
+    python optuna_suggestions.py regret DIR              # regret_<version>.json: best of 100 trials of 30 seeds
     python optuna_suggestions.py parts DIR               # parts_4.9.0.json: the parts alone; under 4.9.0
 
 numpy.argsort is made stable, as equal observations can swap their kernels' widths otherwise.
@@ -228,6 +229,41 @@ def write(path, name, items):
     path.write_text('{"%s": [\n%s\n]}\n' % (name, lines))
 
 
+def sphere(trial, dimensions):
+    return sum((trial.suggest_float(f"x{i}", -5, 5) - 1) ** 2 for i in range(dimensions))
+
+
+def branin(trial):
+    x, y = trial.suggest_float("x", -5, 10), trial.suggest_float("y", 0, 15)
+    pi = math.pi
+    return ((y - 5.1 / (4 * pi**2) * x * x + 5 / pi * x - 6) ** 2 + 10 * (1 - 1 / (8 * pi)) * math.cos(x) + 10
+            - 0.397887357729738)
+
+
+def mixed(trial):
+    rate = trial.suggest_float("rate", 1e-5, 1e-1, log=True)
+    layers = trial.suggest_int("layers", 1, 8)
+    drop = trial.suggest_float("drop", 0, 0.6, step=0.05)
+    kind = trial.suggest_categorical("kind", ["a", "b", "c"])
+    return (math.log10(rate) + 3) ** 2 + 0.1 * (layers - 3) ** 2 + (drop - 0.2) ** 2 + {"a": 0.3, "b": 0.0, "c": 0.6}[kind]
+
+
+PROBLEMS = {"sphere2": lambda t: sphere(t, 2), "sphere3": lambda t: sphere(t, 3), "sphere5": lambda t: sphere(t, 5),
+            "branin": branin, "mixed": mixed}
+
+
+def regret():
+    found = []
+    for name, problem in PROBLEMS.items():
+        best = []
+        for seed in range(30):
+            study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+            study.optimize(problem, n_trials=100)
+            best.append(study.best_value)
+        found.append({"problem": name, "best": best})
+    return found
+
+
 def parts(studies):
     import scipy.special
     import scipy.stats
@@ -282,6 +318,8 @@ if __name__ == "__main__":
     command, out = sys.argv[1], pathlib.Path(sys.argv[2])
     if command == "histories":
         write(out / "histories.json", "histories", histories())
+    elif command == "regret":
+        write(out / f"regret_{VERSION}.json", "problems", regret())
     elif command == "parts":
         assert VERSION == "4.9.0"
         studies = json.loads((out / "histories.json").read_text())["histories"]
