@@ -124,8 +124,10 @@ struct ParzenEstimator::Axis {
   Axis(const agents::Range& of, const std::vector<double>& observations, std::size_t dimensions, bool multivariate,
        Profile profile);
   double draw(RandomState& random, std::size_t kernel) const;
-  // Adds to row[kernel] the kernel's log density at x.
-  void add_log_density(double x, std::vector<double>& row) const;
+  // Adds to row[kernel] the kernel's log density at x. `known`: what stepped kernels came to at earlier x, which
+  // repeat.
+  using Known = std::map<double, std::vector<double>>;
+  void add_log_density(double x, std::vector<double>& row, Known& known) const;
 
  private:
   void prepare_numeric(const std::vector<double>& observations, std::size_t dimensions, bool multivariate,
@@ -222,7 +224,7 @@ double ParzenEstimator::Axis::draw(RandomState& random, std::size_t kernel) cons
   return std::clamp(x, low, high);
 }
 
-void ParzenEstimator::Axis::add_log_density(double x, std::vector<double>& row) const {
+void ParzenEstimator::Axis::add_log_density(double x, std::vector<double>& row, Known& known) const {
   const std::size_t kernels = row.size();
   if (categorical) {
     const double log_own = std::log(own), log_other = std::log(other);
@@ -241,12 +243,13 @@ void ParzenEstimator::Axis::add_log_density(double x, std::vector<double>& row) 
     }
     return;
   }
-  double from = x - step / 2, to = x + step / 2;
-  if (log) from = std::log(from), to = std::log(to);
-  std::vector<double> of_distinct;
-  of_distinct.reserve(distinct.size());
-  for (const std::size_t k : distinct) {
-    of_distinct.push_back(log_normal_mass((from - mu[k]) / sigma[k], (to - mu[k]) / sigma[k]) - log_norm[k]);
+  std::vector<double>& of_distinct = known[x];
+  if (of_distinct.empty()) {
+    double from = x - step / 2, to = x + step / 2;
+    if (log) from = std::log(from), to = std::log(to);
+    for (const std::size_t k : distinct) {
+      of_distinct.push_back(log_normal_mass((from - mu[k]) / sigma[k], (to - mu[k]) / sigma[k]) - log_norm[k]);
+    }
   }
   for (std::size_t k = 0; k < kernels; ++k) row[k] += of_distinct[same_as[k]];
 }
@@ -299,6 +302,7 @@ Samples ParzenEstimator::sample(RandomState& random, std::size_t count) const {
 std::vector<double> ParzenEstimator::log_density(const Samples& samples) const {
   std::vector<double> result;
   std::vector<double> row;
+  std::vector<Axis::Known> known(axes_.size());
   for (std::size_t candidate = 0; candidate < samples.at(0).size(); ++candidate) {
     // Candidates repeat where values do.
     const auto same = [&](std::size_t other) {
@@ -312,7 +316,7 @@ std::vector<double> ParzenEstimator::log_density(const Samples& samples) const {
       continue;
     }
     row = log_weights_;
-    for (std::size_t p = 0; p < axes_.size(); ++p) axes_[p].add_log_density(samples[p][candidate], row);
+    for (std::size_t p = 0; p < axes_.size(); ++p) axes_[p].add_log_density(samples[p][candidate], row, known[p]);
     result.push_back(log_sum_of_exponentials(row));
   }
   return result;
