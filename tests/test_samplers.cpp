@@ -540,8 +540,9 @@ TEST_SUITE("slow") {
           medians.push_back(median(sample));
         }
         std::sort(medians.begin(), medians.end());
-        MESSAGE(std::string(version) << " " << problems[i].first << ": median " << median(ours) << ", Optuna's " << median(theirs)
-                        << " [" << medians[50] << ", " << medians[1949] << "], " << equal_seeds << " seeds equal");
+        MESSAGE(std::string(version) << " " << problems[i].first << ": median " << median(ours) << ", Optuna's "
+                                     << median(theirs) << " [" << medians[50] << ", " << medians[1949] << "], "
+                                     << equal_seeds << " seeds equal");
         CHECK(median(ours) >= medians[50]);
         CHECK(median(ours) <= medians[1949]);
       }

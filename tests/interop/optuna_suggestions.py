@@ -40,7 +40,8 @@ SPACE = {
     "flag": CategoricalDistribution([False, True]),
     "one": IntDistribution(3, 3),
 }
-NARROW = {"x": FloatDistribution(-1.0, 3.5), "layers": IntDistribution(2, 5), "rate": FloatDistribution(1e-4, 2e-2, log=True)}
+NARROW = {"x": FloatDistribution(-1.0, 3.5), "layers": IntDistribution(2, 5),
+          "rate": FloatDistribution(1e-4, 2e-2, log=True)}
 
 
 def drawn(source, distribution):
@@ -245,7 +246,8 @@ def mixed(trial):
     layers = trial.suggest_int("layers", 1, 8)
     drop = trial.suggest_float("drop", 0, 0.6, step=0.05)
     kind = trial.suggest_categorical("kind", ["a", "b", "c"])
-    return (math.log10(rate) + 3) ** 2 + 0.1 * (layers - 3) ** 2 + (drop - 0.2) ** 2 + {"a": 0.3, "b": 0.0, "c": 0.6}[kind]
+    return (math.log10(rate) + 3) ** 2 + 0.1 * (layers - 3) ** 2 + (drop - 0.2) ** 2 + {
+        "a": 0.3, "b": 0.0, "c": 0.6}[kind]
 
 
 PROBLEMS = {"sphere2": lambda t: sphere(t, 2), "sphere3": lambda t: sphere(t, 3), "sphere5": lambda t: sphere(t, 5),
@@ -323,7 +325,8 @@ if __name__ == "__main__":
     elif command == "parts":
         assert VERSION == "4.9.0"
         studies = json.loads((out / "histories.json").read_text())["histories"]
-        lines = ",\n".join(f'"{key}":' + json.dumps(value, separators=(",", ":")) for key, value in parts(studies).items())
+        lines = ",\n".join(f'"{key}":' + json.dumps(value, separators=(",", ":"))
+                           for key, value in parts(studies).items())
         (out / "parts_4.9.0.json").write_text("{" + lines + "}\n")
     elif command == "suggest":
         studies = json.loads((out / "histories.json").read_text())["histories"]
