@@ -3,6 +3,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "cli/study_options.h"
 #include "platform/error.h"
 #include "platform/text.h"
 #include "train/resolve.h"
@@ -55,25 +56,11 @@ int config(const Arguments& arguments) {
       "Every setting in force and where it came from: default, study's trial, --config FILE, RISTRETTO_NAME "
       "in the environment,\ncommand line, the later over the earlier; and what follows from them. The text "
       "is itself a file for --config.");
-  options.value("storage", "URL", "the study: sqlite:///FILE as Optuna names it, or a file; default: none");
-  options.alias("db", "storage");
-  options.value("study-name", "NAME", "of the study in it");
-  options.alias("study", "study-name");
-  options.value("trial", "N", "of the study; default: the best");
-  options.alias("trial-id", "trial");
+  declare_study(options);
   options.alias("n-timesteps,n", "steps");
   options.settings();
   if (!options.parse(arguments)) return 0;
-  std::optional<train::StudySource> source;
-  if (const auto storage = options.find("storage")) {
-    source = train::StudySource{*storage, options.get("study-name"), std::nullopt};
-    if (const auto trial = options.find("trial")) {
-      source->trial = parse_number<std::int64_t>(*trial);
-      if (!source->trial) throw Error(Fault::usage, str("--trial is '", *trial, "', expected a trial's number"));
-    }
-  } else if (options.has("study-name") || options.has("trial")) {
-    throw Error(Fault::usage, "--study-name and --trial need --storage", "add --storage sqlite:///FILE");
-  }
+  const std::optional<train::StudySource> source = study_of(options);
   const train::Resolved resolved = train::resolve(source, std::nullopt, options.given());
   if (options.json()) {
     print(document_of(resolved));

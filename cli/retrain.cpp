@@ -4,6 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/study_options.h"
 #include "platform/error.h"
 #include "platform/interrupt.h"
 #include "platform/text.h"
@@ -18,12 +19,7 @@ int retrain(const Arguments& arguments) {
       "Trains NAME anew on today's bars with the study's best hyperparameters, judges it on bars that nothing has "
       "seen,\nwrites a new version of deployments/NAME and serves it if it passes.");
   options.positional("NAME", true);
-  options.value("storage", "URL", "the study: sqlite:///FILE as Optuna names it, or a file");
-  options.alias("db", "storage");
-  options.value("study-name", "NAME", "of the study in it");
-  options.alias("study", "study-name");
-  options.value("trial", "N", "of the study; default: the best");
-  options.alias("trial-id", "trial");
+  declare_study(options);
   options.value("from", "deployment", "take the hyperparameters of deployments/NAME itself instead of a study's");
   options.value("deployments", "DIR", "where models are served from [deployments]");
   options.value("runs", "DIR", "where runs are kept [runs]");
@@ -41,16 +37,7 @@ int retrain(const Arguments& arguments) {
   request.promote = !options.has("no-promote");
   request.command = "ristretto retrain " + join(arguments, " ");
 
-  std::optional<train::StudySource> source;
-  if (const auto storage = options.find("storage")) {
-    source = train::StudySource{*storage, options.get("study-name"), std::nullopt};
-    if (const auto trial = options.find("trial")) {
-      source->trial = parse_number<std::int64_t>(*trial);
-      if (!source->trial) throw Error(Fault::usage, str("--trial is '", *trial, "', expected a trial's number"));
-    }
-  } else if (options.has("study-name") || options.has("trial")) {
-    throw Error(Fault::usage, "--study-name and --trial need --storage", "add --storage sqlite:///FILE");
-  }
+  const std::optional<train::StudySource> source = study_of(options);
   std::optional<std::filesystem::path> deployment;
   if (const auto from = options.find("from")) {
     if (*from != "deployment" || source)

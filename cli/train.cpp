@@ -3,6 +3,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/study_options.h"
 #include "platform/atomic_file.h"
 #include "platform/clock.h"
 #include "platform/error.h"
@@ -20,12 +21,7 @@ int train_run(const Arguments& arguments) {
       "Trains without a deployment. --resume goes on from the checkpoint in DIR with the settings of its config.ini.");
   options.value("run", "DIR", "the run directory: config.ini, checkpoint/, logs/, events.out.tfevents.*");
   options.flag("resume", "go on from DIR");
-  options.value("storage", "URL", "the study: sqlite:///FILE as Optuna names it, or a file");
-  options.alias("db", "storage");
-  options.value("study-name", "NAME", "of the study in it");
-  options.alias("study", "study-name");
-  options.value("trial", "N", "of the study; default: the best");
-  options.alias("trial-id", "trial");
+  declare_study(options);
   options.alias("n-timesteps,n", "steps");
   options.settings();
   if (!options.parse(arguments)) return 0;
@@ -40,16 +36,9 @@ int train_run(const Arguments& arguments) {
     throw Error(Fault::usage, str(directory.string(), " holds a run already"),
                 "add --resume, or choose another directory");
   }
-  std::optional<train::StudySource> source;
-  if (const auto storage = options.find("storage")) {
-    if (resume) throw Error(Fault::usage, "--resume takes the settings of the run itself; leave --storage out");
-    source = train::StudySource{*storage, options.get("study-name"), std::nullopt};
-    if (const auto trial = options.find("trial")) {
-      source->trial = parse_number<std::int64_t>(*trial);
-      if (!source->trial) throw Error(Fault::usage, str("--trial is '", *trial, "', expected a trial's number"));
-    }
-  } else if (options.has("study-name") || options.has("trial")) {
-    throw Error(Fault::usage, "--study-name and --trial need --storage", "add --storage sqlite:///FILE");
+  const std::optional<train::StudySource> source = study_of(options);
+  if (resume && source) {
+    throw Error(Fault::usage, "--resume takes the settings of the run itself; leave --storage out");
   }
   std::vector<train::Given> given;
   if (resume) given = train::read_config((directory / "config.ini").string());

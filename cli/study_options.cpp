@@ -1,0 +1,38 @@
+#include "cli/study_options.h"
+
+#include "platform/error.h"
+#include "platform/text.h"
+
+namespace ristretto::cli {
+
+void declare_study(Options& options) {
+  options.value("storage", "URL", "the study: sqlite:///FILE as Optuna names it, or a file");
+  options.alias("db", "storage");
+  options.value("study-name", "NAME", "of the study in it");
+  options.alias("study", "study-name");
+  options.value("trial", "N", "of the study; default: the best");
+  options.alias("trial-id", "trial");
+}
+
+std::optional<train::StudySource> study_of(const Options& options) {
+  const auto storage = options.find("storage");
+  if (!storage) {
+    if (options.has("study-name") || options.has("trial")) {
+      throw Error(Fault::usage, "--study-name and --trial need --storage", "add --storage sqlite:///FILE");
+    }
+    return std::nullopt;
+  }
+  train::StudySource source{*storage, options.get("study-name"), std::nullopt};
+  if (options.has("trial")) source.trial = whole_number(options, "trial", 0);
+  return source;
+}
+
+std::int64_t whole_number(const Options& options, const std::string& option, std::int64_t otherwise) {
+  const auto text = options.find(option);
+  if (!text) return otherwise;
+  const auto number = parse_number<std::int64_t>(*text);
+  if (!number) throw Error(Fault::usage, str("--", option, " is '", *text, "', expected a whole number"));
+  return *number;
+}
+
+}  // namespace ristretto::cli
