@@ -67,7 +67,7 @@ TEST_CASE("importance: order and shares are those of Optuna's fANOVA") {
       for (const auto& [name, distribution] : json.find("distributions")->members) {
         const agents::Range range = read_distribution(distribution.text, path);
         const double stored = recorded.items[0].items[params.size()].real;
-        params.push_back({name, external_value(range, stored, path), range});
+        params.push_back({name, external_value(range, stored), range});
       }
       study.trials.push_back(complete(static_cast<std::int64_t>(study.trials.size()), recorded.items[1].real, params));
     }
