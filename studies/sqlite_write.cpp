@@ -198,7 +198,11 @@ std::optional<Trial> SqliteStorage::claim_waiting(std::int64_t study_id) {
     return query.executeStep() ? std::optional(query.getColumn(0).getInt64()) : std::nullopt;
   };
   // Most often none waits, and then nobody needs to be locked out.
-  if (!reading([&] { return enter_study(study_id), oldest(); })) return std::nullopt;
+  const bool waits = reading([&] {
+    enter_study(study_id);
+    return oldest().has_value();
+  });
+  if (!waits) return std::nullopt;
   std::string started;
   std::optional<Trial> claimed = writing([&]() -> std::optional<Trial> {
     const std::size_t objectives = enter_study(study_id);

@@ -36,8 +36,8 @@ inline std::string bytes_of(const fs::path& path) {
 // A directory of its own that goes with the test.
 struct Scratch {
   fs::path path;
-  Scratch() {
-    std::string pattern = (fs::temp_directory_path() / "ristretto-study-XXXXXX").string();
+  explicit Scratch(const fs::path& parent = fs::temp_directory_path()) {
+    std::string pattern = (parent / "ristretto-study-XXXXXX").string();
     REQUIRE(mkdtemp(pattern.data()) != nullptr);
     path = pattern;
   }
