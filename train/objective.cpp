@@ -62,6 +62,15 @@ ObjectiveKind parse_objective(const std::string& name) {
   throw Error(Fault::usage, str("--objective is '", name, "', expected robust or cappuccino"));
 }
 
+double value_so_far(const std::vector<Part>& parts) { return mean_of(excesses_of(parts)); }
+
+double value_of(ObjectiveKind kind, const std::vector<Part>& parts) {
+  const std::vector<double> excesses = excesses_of(parts);
+  // The existing study penalises the spread of the agent's own ratios.
+  const double spread = deviation_of(kind == ObjectiveKind::cappuccino ? agents_of(parts) : excesses, 0);
+  return mean_of(excesses) - kSpreadWeight * spread;
+}
+
 Objective::Objective(ObjectiveKind kind, const Settings& settings) : kind_(kind) {
   const Data data = load_data(settings);
   std::vector<env::Segment> seen = data.splits.train.market.segments;
@@ -121,15 +130,6 @@ Part Objective::measure(const Settings& settings, std::int64_t part) const {
   out.orders = agent.orders;
   out.seconds = watch.seconds();
   return out;
-}
-
-double Objective::so_far(const std::vector<Part>& parts) const { return mean_of(excesses_of(parts)); }
-
-double Objective::value(const std::vector<Part>& parts) const {
-  const std::vector<double> excesses = excesses_of(parts);
-  // The existing study penalises the spread of the agent's own ratios.
-  const double spread = deviation_of(kind_ == ObjectiveKind::cappuccino ? agents_of(parts) : excesses, 0);
-  return mean_of(excesses) - kSpreadWeight * spread;
 }
 
 }  // namespace ristretto::train

@@ -32,6 +32,11 @@ struct Part {
   double seconds = 0;
 };
 
+// Of a trial's parts, at least one.
+double value_of(ObjectiveKind kind, const std::vector<Part>& parts);
+// Of the parts so far, for a pruner: without the penalty of their spread, which one part does not have.
+double value_so_far(const std::vector<Part>& parts);
+
 // The bars that sweeps may see (train and validation, never the hold-out), split once for all trials. Immutable; any
 // thread may measure.
 class Objective {
@@ -45,9 +50,6 @@ class Objective {
   // Part number `part` of a trial with these settings, trained to its end on the calling thread. Throws Error(failed)
   // for a training that diverges.
   Part measure(const Settings& settings, std::int64_t part) const;
-  // Of the parts so far, for a pruner: without the penalty of their spread, which one part does not have.
-  double so_far(const std::vector<Part>& parts) const;
-  double value(const std::vector<Part>& parts) const;  // of all of them
 
  private:
   struct Split {

@@ -1,0 +1,225 @@
+// Searching hyperparameters: what is drawn, what a trial is worth, and the study that is left behind.
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <thread>
+
+#include "platform/error.h"
+#include "platform/text.h"
+#include "studies/storage.h"
+#include "studies/trial_settings.h"
+#include "train/resolve.h"
+#include "train/sweep.h"
+
+namespace ristretto::train {
+namespace {
+
+constexpr double kRounding = 1e-12;  // sums of six numbers in another order
+
+const std::string kSource = RISTRETTO_SOURCE;
+
+struct TemporaryDirectory {
+  std::filesystem::path path;
+  TemporaryDirectory() {
+    std::string name = (std::filesystem::temp_directory_path() / "ristretto-XXXXXX").string();
+    path = mkdtemp(name.data());
+  }
+  ~TemporaryDirectory() { std::filesystem::remove_all(path); }
+};
+
+// Trainings of a moment; everything else as in the real job.
+std::vector<std::string> small_sweep(const std::string& storage, int trials) {
+  return {"sweep",
+          "--storage",
+          storage,
+          "--trials",
+          str(trials),
+          "--bars",
+          kSource + "/data/crypto_1h",
+          "--steps",
+          "2048",
+          "--portfolios",
+          "64",
+          "--threads",
+          "1",
+          "--base-target-step",
+          "32",
+          "--net-dimension",
+          "16",
+          "--batch-size",
+          "1024",
+          "--ppo-epochs",
+          "2",
+          "--lookback",
+          "1"};
+}
+
+pid_t start(const std::vector<std::string>& arguments, const std::filesystem::path& log) {
+  std::fflush(stdout);  // or the child writes it again
+  const pid_t child = fork();
+  if (child != 0) return child;
+  std::vector<std::string> words = {RISTRETTO_PROGRAM};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  std::vector<char*> pointers;
+  for (std::string& word : words) pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+  if (std::freopen(log.c_str(), "a", stderr) == nullptr || std::freopen("/dev/null", "w", stdout) == nullptr) _exit(99);
+  execv(pointers[0], pointers.data());
+  _exit(99);
+}
+
+int finish(pid_t child) {
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+std::string fault_of(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+}  // namespace
+
+TEST_CASE("sweep: what somebody fixed has one value, what the network does not read is left out") {
+  const Settings settings = resolve(std::nullopt, std::nullopt, {{"gamma", "0.9", "command line"}}).settings;
+  const studies::SearchSpace space = search_space(settings, {"net_dimension=64:128:32", "learning-rate=1e-5:1e-3:log"});
+  REQUIRE(studies::find_range(space, "gamma") != nullptr);
+  CHECK(text_of(*studies::find_range(space, "gamma")) == "0.9:0.9");
+  CHECK(text_of(*studies::find_range(space, "net_dimension")) == "64:128:32");
+  CHECK(text_of(*studies::find_range(space, "learning_rate")) == "1e-05:0.001:log");
+  CHECK(studies::find_range(space, "ft_d_token") == nullptr);   // of an FT-Transformer
+  CHECK(studies::find_range(space, "worker_num") == nullptr);   // nothing reads it
+  CHECK(studies::find_range(space, "norm_action") == nullptr);  // served as it is
+}
+
+TEST_CASE("sweep: a bad range is an error that names it") {
+  const Settings settings = resolve(std::nullopt, std::nullopt, {{"gamma", "0.9", "command line"}}).settings;
+  const auto fault = [&](const std::string& space) { return fault_of([&] { search_space(settings, {space}); }); };
+  CHECK(fault("net_dimention=1:2") == "--space names the unknown parameter 'net_dimention'");
+  CHECK(fault("gamma=0.9:0.95") == "--space names gamma, which is fixed by command line");
+  CHECK(fault("ft_d_token=16,32") == "--space names ft_d_token, which this network does not read");
+  CHECK(fault("net_dimension=128:64") == "--space 'net_dimension=128:64': expected LOW no more than HIGH");
+  CHECK(fault("learning_rate=0.1:1:0") == "--space 'learning_rate=0.1:1:0': expected a step above 0");
+  CHECK(fault("net_dimension") == "--space 'net_dimension': expected a name and a range");
+}
+
+TEST_CASE("sweep: the existing study's objective gives the existing study's values") {
+  const auto storage = studies::open_storage(kSource + "/data/studies/example.db");
+  const studies::Study study = storage->read_study("cappuccino_maxgpu");
+  int compared = 0;
+  for (const studies::Trial& trial : study.trials) {
+    const formats::Json* agent = studies::find(trial.user_attributes, "sharpe_list_bot");
+    const formats::Json* hold = studies::find(trial.user_attributes, "sharpe_list_hodl");
+    if (trial.state != studies::State::complete || agent == nullptr || hold == nullptr) continue;
+    std::vector<Part> parts(agent->items.size());
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      parts[i].agent = agent->items[i].real;
+      parts[i].reference = hold->items[i].real;
+    }
+    CHECK(value_of(ObjectiveKind::cappuccino, parts) == doctest::Approx(trial.values[0]).epsilon(1e-9));
+    ++compared;
+  }
+  CHECK(compared >= 100);
+}
+
+TEST_CASE("sweep: the robust objective is the mean excess less a tenth of its deviation") {
+  std::vector<Part> parts(3);
+  parts[0].agent = 0.03, parts[1].agent = 0.01, parts[2].agent = -0.01;
+  parts[0].reference = 0.01, parts[1].reference = 0.01, parts[2].reference = 0.01;
+  CHECK(value_so_far(parts) == doctest::Approx(0).epsilon(kRounding));
+  CHECK(value_of(ObjectiveKind::robust, parts) == doctest::Approx(-0.1 * std::sqrt(0.0008 / 3)).epsilon(kRounding));
+}
+
+TEST_CASE("sweep: splits never see the hold-out, and training bars stay away from test bars") {
+  const Settings settings =
+      resolve(std::nullopt, std::nullopt, {{"bars", kSource + "/data/crypto_1h", "test"}}).settings;
+  const Objective robust(ObjectiveKind::robust, settings), cappuccino(ObjectiveKind::cappuccino, settings);
+  CHECK(robust.parts() == 12);
+  CHECK(cappuccino.parts() == 6);
+  const Data data = load_data(settings);
+  CHECK(robust.bars() ==
+        data.splits.train.market.bars_in_segments() + data.splits.validation.market.bars_in_segments());
+}
+
+TEST_CASE("sweep: SIGINT ends after the part under way, and the trial is queued again") {
+  const TemporaryDirectory directory;
+  const std::string storage = (directory.path / "sweep.db").string();
+  const pid_t child = start(small_sweep(storage, 50), directory.path / "log");
+  const auto reports = [&]() -> std::size_t {
+    try {
+      const studies::Study study = studies::open_storage(storage)->read_study("ristretto-robust");
+      return study.trials.empty() ? 0 : study.trials[0].reports.size();
+    } catch (const Error&) {
+      return 0;  // not made yet
+    }
+  };
+  for (int i = 0; i < 600 && reports() < 1; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  kill(child, SIGINT);
+  CHECK(finish(child) == 130);
+  const studies::Study study = studies::open_storage(storage)->read_study("ristretto-robust");
+  REQUIRE(study.trials.size() >= 2);
+  const studies::Trial &failed = study.trials[study.trials.size() - 2], &queued = study.trials.back();
+  CHECK(failed.state == studies::State::fail);
+  CHECK(queued.state == studies::State::waiting);
+  CHECK(queued.params.size() == failed.params.size());
+  CHECK(std::none_of(study.trials.begin(), study.trials.end(),
+                     [](const studies::Trial& trial) { return trial.state == studies::State::running; }));
+}
+
+TEST_SUITE("slow") {
+  TEST_CASE("sweep: the program's trials are whole, reproducible, and lie beside a study of another objective") {
+    const TemporaryDirectory directory;
+    const auto log = directory.path / "log";
+    const std::string first = (directory.path / "first.db").string(), second = (directory.path / "second.db").string();
+    std::filesystem::copy_file(kSource + "/data/studies/example.db", first);
+    std::vector<std::string> command = small_sweep(first, 2);
+    command.insert(command.end(),
+                   {"--study-name", "cappuccino_maxgpu", "--start-from", "cappuccino_maxgpu", "--seed", "3"});
+    REQUIRE(finish(start(command, log)) == 0);
+    const studies::Study study = studies::open_storage(first)->read_study("cappuccino_maxgpu-robust-v1");
+    REQUIRE(study.trials.size() == 2);
+    CHECK(studies::generation_of(study) == studies::Generation::ristretto);
+    for (const studies::Trial& trial : study.trials) {
+      CHECK(trial.state == studies::State::complete);
+      CHECK(trial.reports.size() == 12);
+      REQUIRE(trial.find_param("net_dimension") != nullptr);
+      CHECK(trial.find_param("net_dimension")->value == agents::Value(std::int64_t{16}));
+      for (const char* key :
+           {"mean_sharpe_bot", "mean_sharpe_hodl", "std_sharpe_bot", "sharpe_list_bot", "sharpe_list_hodl"}) {
+        CHECK_MESSAGE(studies::find(trial.user_attributes, key) != nullptr, key);
+      }
+      studies::settings_of_trial(study, trial);  // retrain can read it
+    }
+    CHECK(studies::find(study.trials[0].user_attributes, "source_trial")->integer == 134);
+    CHECK(studies::open_storage(first)->read_study("cappuccino_maxgpu").trials.size() == 202);
+
+    // Equal seeds, equal trials: in one go, and in two.
+    REQUIRE(finish(start(small_sweep(second, 2), log)) == 0);
+    const std::string third = (directory.path / "third.db").string();
+    REQUIRE(finish(start(small_sweep(third, 1), log)) == 0);
+    REQUIRE(finish(start(small_sweep(third, 1), log)) == 0);
+    const studies::Study once = studies::open_storage(second)->read_study("ristretto-robust");
+    const studies::Study twice = studies::open_storage(third)->read_study("ristretto-robust");
+    REQUIRE(twice.trials.size() == 2);
+    for (std::size_t i = 0; i < 2; ++i) {
+      CHECK(once.trials[i].values == twice.trials[i].values);
+      for (const studies::Parameter& param : once.trials[i].params) {
+        CHECK(twice.trials[i].find_param(param.name)->value == param.value);
+      }
+    }
+  }
+}
+
+}  // namespace ristretto::train

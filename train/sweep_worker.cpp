@@ -1,0 +1,329 @@
+#include "train/sweep_worker.h"
+
+#include <chrono>
+#include <cmath>
+#include <memory>
+
+#include "platform/error.h"
+#include "platform/interrupt.h"
+#include "platform/log.h"
+#include "platform/text.h"
+#include "studies/pruners/pruner.h"
+#include "studies/samplers/ask.h"
+#include "studies/samplers/make_sampler.h"
+#include "studies/storage.h"
+#include "studies/trial_settings.h"
+
+namespace ristretto::train {
+namespace {
+
+using formats::Json;
+
+constexpr double kBeatSeconds = 15;
+constexpr std::int64_t kGraceSeconds = 120;  // without a beat, after which a worker counts as killed
+constexpr std::size_t kMostRetries = 2;      // of a trial whose worker was killed
+constexpr double kDivergedValue = -1;        // of a diverged training, in Sharpe ratios far below any other
+
+Json json_text(const std::string& text) {
+  Json json;
+  json.kind = Json::Kind::text;
+  json.text = text;
+  return json;
+}
+
+Json json_number(double value) {
+  Json json;
+  json.kind = Json::Kind::real;
+  json.real = value;
+  return json;
+}
+
+Json json_integer(std::int64_t value) {
+  Json json;
+  json.kind = Json::Kind::integer;
+  json.integer = value;
+  json.real = static_cast<double>(value);
+  return json;
+}
+
+Json json_list(const std::vector<double>& values) {
+  Json json;
+  json.kind = Json::Kind::array;
+  for (const double value : values) json.items.push_back(json_number(value));
+  return json;
+}
+
+// Equal in every process for one seed and trial, so that a sweep that goes on draws what it would have drawn.
+std::uint32_t seed_of_trial(std::int64_t seed, std::int64_t number) {
+  std::uint64_t z = static_cast<std::uint64_t>(seed) * 0x9e3779b97f4a7c15ull + static_cast<std::uint64_t>(number + 1);
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;  // splitmix64
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+  return static_cast<std::uint32_t>(z ^ (z >> 31));
+}
+
+void show_progress(Shared& shared) {
+  const double rate = static_cast<double>(shared.parts) / std::max(1.0, shared.watch.seconds());
+  const double parts_left = static_cast<double>((shared.request.trials - shared.finished) * shared.objective.parts());
+  std::string line = str("trial ", shared.finished, " of ", shared.request.trials, "  ", shared.running, " running  ");
+  if (shared.best) line += str("best ", fixed(*shared.best, 5), " (trial ", shared.best_number, ")  ");
+  if (shared.parts > 0) line += str("at most ", duration_text(parts_left / rate), " left");
+  log::progress(line);
+}
+
+// One thread's view of the study.
+class Worker {
+ public:
+  Worker(Shared& shared, Settings settings)
+      : shared_(shared),
+        settings_(std::move(settings)),
+        storage_(studies::open_storage_for_writing(shared.request.storage)),
+        study_(storage_->read_study(shared.study_name)),
+        pruner_(studies::make_pruner(shared.request.pruner, shared.request.pruner_options)) {}
+
+  void run() {
+    while (shared_.may_begin()) run_trial();
+  }
+
+ private:
+  void run_trial() {
+    fail_stale_trials();
+    studies::Trial trial;
+    if (auto waiting = storage_->claim_waiting(study_.id)) {
+      trial = std::move(*waiting);
+    } else {
+      trial = storage_->create_trial(study_.id);
+    }
+    shared_.heart.begin(trial.id);
+    std::string end;
+    try {
+      end = measure(trial);
+    } catch (const studies::TrialLost& lost) {
+      end = str("dropped: ", lost.what());
+    } catch (...) {
+      shared_.heart.end(trial.id);
+      fail(trial, "its worker stopped");
+      throw;
+    }
+    shared_.heart.end(trial.id);
+    const std::lock_guard lock(shared_.mutex);
+    --shared_.running;
+    log::info("train", str("trial ", trial.number, ": ", end));
+    show_progress(shared_);
+  }
+
+  // Trials of workers that were killed: failed, and queued again.
+  void fail_stale_trials() {
+    const std::vector<std::int64_t> numbers = storage_->fail_stale(study_.id, kGraceSeconds);
+    storage_->refresh(study_);
+    for (const std::int64_t number : numbers) {
+      const bool again =
+          studies::retry(*storage_, study_.id, studies::trial_of(study_, number), kMostRetries).has_value();
+      log::warning("train", str("trial ", number, " had no heartbeat for ", kGraceSeconds, " s: failed",
+                                again ? ", and queued again" : ""));
+    }
+  }
+
+  void fail(const studies::Trial& trial, const std::string& reason) {
+    try {
+      storage_->set_trial_attribute(trial.id, studies::Scope::user, "failure", json_text(reason));
+      storage_->finish(trial.id, studies::State::fail);
+    } catch (const Error& error) {
+      log::warning("train", str("trial ", trial.number, " stays RUNNING until its heartbeat is stale: ", error.what()));
+    }
+  }
+
+  Settings draw(studies::Trial& trial) {
+    const std::string& name = shared_.request.sampler;
+    studies::SamplerOptions options;
+    options.space = shared_.space;
+    // Points of a grid or sequence are numbered, and need one seed; random ones need another in each trial.
+    const bool numbered = name == "grid" || name == "quasi-random";
+    sampler_ = studies::make_sampler(
+        name, options,
+        numbered ? static_cast<std::uint32_t>(settings_.run.seed) : seed_of_trial(settings_.run.seed, trial.number));
+    studies::Ask ask(*sampler_, study_, trial);
+    std::set<std::string> known;
+    for (const studies::Attribute& attribute : trial.system_attributes) known.insert(attribute.key);
+    const auto store_attributes = [&] {
+      for (const studies::Attribute& attribute : ask.attributes()) {
+        if (!known.insert(attribute.key).second) continue;
+        storage_->set_trial_attribute(trial.id, studies::Scope::system, attribute.key, attribute.value);
+      }
+    };
+    store_attributes();
+    Settings settings = settings_;
+    for (const auto& [parameter, range] : shared_.space) {
+      const agents::Value value = ask.suggest(parameter, range);
+      if (trial.find_param(parameter) == nullptr) storage_->set_param(trial.id, parameter, value, range);
+      store_attributes();
+      agents::set(settings.hyperparameters, *agents::find_row(parameter), value);
+      settings.sources[parameter] = str("study trial ", trial.number);
+    }
+    trial = ask.trial();
+    check(settings);
+    return settings;
+  }
+
+  // To the trial's end; how it ended, for people.
+  std::string measure(studies::Trial& trial) {
+    const Stopwatch watch;
+    std::vector<Part> parts;
+    try {
+      const Settings settings = draw(trial);
+      storage_->set_trial_attribute(trial.id, studies::Scope::user, studies::kObjectiveAttribute,
+                                    json_text(objective_text(shared_.objective.kind())));
+      for (std::int64_t part = 0; part < shared_.objective.parts(); ++part) {
+        if (interrupt_requested() != 0) return give_up(trial);
+        parts.push_back(shared_.objective.measure(settings, part));
+        const double so_far = value_so_far(parts);
+        storage_->report(trial.id, part, so_far);
+        trial.reports.push_back({part, so_far});
+        {
+          const std::lock_guard lock(shared_.mutex);
+          ++shared_.parts;
+          show_progress(shared_);
+        }
+        if (parts.back().idle && shared_.objective.kind() == ObjectiveKind::cappuccino) {
+          return prune(trial, parts, "an agent that does not trade");
+        }
+        if (part + 1 < shared_.objective.parts() && worth_pruning(trial)) return prune(trial, parts, "not promising");
+      }
+    } catch (const studies::TrialLost&) {
+      throw;
+    } catch (const Error& error) {
+      if (error.fault() == Fault::busy) throw;
+      return diverged(trial, parts, error.what());
+    }
+    write_attributes(trial, parts);
+    const double value = value_of(shared_.objective.kind(), parts);
+    const studies::State state = storage_->finish(trial.id, studies::State::complete, {value});
+    const std::lock_guard lock(shared_.mutex);
+    ++shared_.finished;
+    if (state != studies::State::complete) {
+      ++shared_.failed;
+      return "failed: its value is not a number";
+    }
+    ++shared_.complete;
+    const bool better = !shared_.best || value > *shared_.best;
+    if (better) {
+      shared_.best = value;
+      shared_.best_number = trial.number;
+    }
+    return str("value ", fixed(value, 5), " in ", duration_text(watch.seconds()), better ? ", the best so far" : "");
+  }
+
+  bool worth_pruning(studies::Trial& trial) {
+    storage_->refresh(study_);
+    const studies::Decision decision = pruner_->decide(study_, trial);
+    for (const studies::Attribute& attribute : decision.system_attributes) {
+      storage_->set_trial_attribute(trial.id, studies::Scope::system, attribute.key, attribute.value);
+      trial.system_attributes.push_back(attribute);
+    }
+    return decision.prune;
+  }
+
+  std::string prune(const studies::Trial& trial, const std::vector<Part>& parts, const std::string& reason) {
+    write_attributes(trial, parts);
+    storage_->finish(trial.id, studies::State::pruned);
+    const std::lock_guard lock(shared_.mutex);
+    ++shared_.finished;
+    ++shared_.pruned;
+    return str("pruned after ", parts.size(), " of ", shared_.objective.parts(), " parts: ", reason);
+  }
+
+  // A sampler learns from a bad report, not from a failed trial. A fault before any training (settings that do not fit
+  // each other or the machine) is one of the trial as well.
+  std::string diverged(const studies::Trial& trial, const std::vector<Part>& parts, const std::string& reason) {
+    storage_->report(trial.id, static_cast<std::int64_t>(parts.size()), kDivergedValue);
+    storage_->set_trial_attribute(trial.id, studies::Scope::user, "failure", json_text(reason));
+    storage_->finish(trial.id, studies::State::pruned);
+    const std::lock_guard lock(shared_.mutex);
+    ++shared_.finished;
+    ++shared_.pruned;
+    return str("pruned: ", reason);
+  }
+
+  // Interrupted: failed, and queued again with the same parameters.
+  std::string give_up(const studies::Trial& trial) {
+    fail(trial, "interrupted");
+    storage_->refresh(study_);
+    const bool again =
+        studies::retry(*storage_, study_.id, studies::trial_of(study_, trial.number), kMostRetries).has_value();
+    const std::lock_guard lock(shared_.mutex);
+    ++shared_.requeued;
+    return again ? "interrupted, and queued again" : "interrupted";
+  }
+
+  // The names that existing tools read (commands.md), and what a value can be traced by.
+  void write_attributes(const studies::Trial& trial, const std::vector<Part>& parts) {
+    std::vector<double> agent, reference, seeds;
+    std::int64_t steps = 0, orders = 0;
+    double seconds = 0;
+    for (const Part& part : parts) {
+      agent.push_back(part.agent);
+      reference.push_back(part.reference);
+      steps += part.environment_steps;
+      orders += part.orders;
+      seconds += part.seconds;
+    }
+    double mean_agent = 0, mean_reference = 0, squares = 0;
+    const auto count = static_cast<double>(parts.size());
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      mean_agent += agent[i] / count;
+      mean_reference += reference[i] / count;
+    }
+    for (const double value : agent) squares += (value - mean_agent) * (value - mean_agent);
+    const auto write = [&](const char* key, const Json& value) {
+      storage_->set_trial_attribute(trial.id, studies::Scope::user, key, value);
+    };
+    write("mean_sharpe_bot", json_number(mean_agent));
+    write("mean_sharpe_hodl", json_number(mean_reference));
+    write("std_sharpe_bot", json_number(std::sqrt(squares / count)));
+    write("sharpe_list_bot", json_list(agent));
+    write("sharpe_list_hodl", json_list(reference));
+    write("environment_steps", json_integer(steps));
+    write("orders", json_integer(orders));
+    write("seconds", json_number(seconds));
+  }
+
+  Shared& shared_;
+  const Settings settings_;
+  std::unique_ptr<studies::WritableStorage> storage_;
+  studies::Study study_;
+  std::unique_ptr<studies::Pruner> pruner_;
+  std::unique_ptr<studies::Sampler> sampler_;  // of the trial in hand
+};
+
+}  // namespace
+
+std::string objective_text(ObjectiveKind kind) { return str(name_of(kind), " v", kObjectiveVersion); }
+
+void Heart::beat(const std::string& storage) {
+  std::unique_ptr<studies::WritableStorage> connection;
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    const std::set<std::int64_t> now = trials_;
+    lock.unlock();
+    try {
+      if (!connection) connection = studies::open_storage_for_writing(storage);
+      for (const std::int64_t trial : now) connection->beat(trial);
+    } catch (const Error& error) {  // the next beat tries again; a trial that is taken for dead ends by TrialLost
+      log::warning("train", str("no heartbeat: ", error.what()));
+    }
+    lock.lock();
+    changed_.wait_for(lock, std::chrono::duration<double>(kBeatSeconds), [&] { return stopping_ || trials_ != now; });
+  }
+}
+
+bool Shared::may_begin() {
+  const std::lock_guard lock(mutex);
+  if (fault || interrupt_requested() != 0 || begun >= request.trials) return false;
+  if (request.seconds > 0 && watch.seconds() >= request.seconds) return false;
+  ++begun;
+  ++running;
+  return true;
+}
+
+void run_worker(Shared& shared, const Settings& settings) { Worker(shared, settings).run(); }
+
+}  // namespace ristretto::train
