@@ -40,7 +40,7 @@ std::optional<double> minimum_track_record(const SharpeSample& sample, double be
 
 // The probability of backtest overfitting by combinatorially symmetric cross-validation (Bailey, Borwein, Lopez de
 // Prado, Zhu 2017). Note what it asks: whether the best of the trials in one half of the bars is above their median in
-// the other half. Among trials of equal skill it is about 1/2, however large the skill is.
+// the other half. Among trials of equal skill it is 1/2 on average, and scattered widely, however large the skill is.
 struct Overfitting {
   double probability = 0;       // PBO: share of logits <= 0
   std::optional<double> slope;  // of the best trial's Sharpe out of sample on that in sample; none where that is flat
