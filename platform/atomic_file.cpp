@@ -66,6 +66,21 @@ void sync_path(const std::filesystem::path& path) {
   if (fsync(file.get()) != 0) fail("cannot be flushed to the disk", path, errno);
 }
 
+void append_line(const std::filesystem::path& path, std::string_view line) {
+  const Descriptor file(open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+  if (file.get() < 0) fail("cannot be opened", path, errno);
+  struct stat status {};
+  if (fstat(file.get(), &status) != 0) fail("cannot be read", path, errno);
+  char last = '\n';
+  if (status.st_size > 0 && pread(file.get(), &last, 1, status.st_size - 1) != 1) fail("cannot be read", path, errno);
+  const std::string text = str(last == '\n' ? "" : "\n", line, '\n');
+  if (write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
+    fail("cannot be appended to", path, errno);
+  }
+  if (fsync(file.get()) != 0) fail("cannot be flushed to the disk", path, errno);
+  if (status.st_size == 0) sync_path(path.has_parent_path() ? path.parent_path() : ".");
+}
+
 void write_file_atomically(const std::filesystem::path& path, std::string_view bytes) {
   const std::filesystem::path directory = path.has_parent_path() ? path.parent_path() : ".";
   std::string temporary = (directory / (".tmp-" + path.filename().string() + "-XXXXXX")).string();

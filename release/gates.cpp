@@ -112,6 +112,9 @@ Json json_of(const std::vector<GateResult>& gates) {
   for (const GateResult& gate : gates) {
     out.push_back({{"name", gate.name},
                    {"passed", gate.passed},
+                   {"verdict", gate.passed        ? "passed"
+                               : gate.no_evidence ? "no_evidence"
+                                                  : "refused"},
                    {"value", gate.value},
                    {"threshold", gate.threshold},
                    {"reason", gate.reason}});
@@ -132,9 +135,10 @@ Served served_state(const std::optional<std::filesystem::path>& directory) {
 }
 
 Verdict decide(Served served, bool passed_integrity, std::optional<double> candidate_value,
-               std::optional<double> champion_value) {
+               std::optional<double> champion_value, bool passed_evidence) {
   const auto refuse = [](const std::string& reason) { return Verdict{false, "refused", reason}; };
   if (!passed_integrity) return refuse("it fails integrity");
+  if (passed_evidence) return {true, "proven", "it passed every gate of evidence"};
   if (served == Served::empty) return {true, "unproven", "the first version, nothing to compare with"};
   if (served == Served::damaged) return {true, "unproven", "what is served fails integrity"};
   if (served == Served::proven)

@@ -17,7 +17,8 @@ struct GateResult {
   std::string name;
   bool passed = false;
   std::string value, threshold;
-  std::string reason;  // why it refused; "" where it passed
+  std::string reason;        // why it refused; "" where it passed
+  bool no_evidence = false;  // it refused because there is nothing to judge by
 };
 
 struct IntegrityInputs {
@@ -49,13 +50,14 @@ Served served_state(const std::optional<std::filesystem::path>& directory);
 
 struct Verdict {
   bool serve = false;
-  std::string status;  // for the manifest: "unproven", "better, unproven", "refused"
+  std::string status;  // for the manifest: "proven", "unproven", "better, unproven", "refused"
   std::string reason;
 };
 
-// For a candidate without evidence that passed integrity (or not). The values are point estimates of the same figure on
-// the same unseen bars, larger is better; nothing where there is none. The newest never wins for being new.
+// For a candidate that passed integrity (or not) and every one of evidence_gates() (or not). The values are point
+// estimates of the same figure on the same unseen bars, larger is better; nothing where there is none: between unproven
+// versions they decide. The newest never wins for being new.
 Verdict decide(Served served, bool passed_integrity, std::optional<double> candidate_value,
-               std::optional<double> champion_value);
+               std::optional<double> champion_value, bool passed_evidence = false);
 
 }  // namespace ristretto::release

@@ -1,10 +1,6 @@
 // Every change of what is deployed: adopt, publish, serve, rollback, refuse. The order of writes is what keeps
 // deployments/NAME whole (deployments.md, "Promotion").
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 
 #include "platform/atomic_file.h"
@@ -21,7 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kLock = "lock";
 constexpr const char* kTemporary = ".tmp-";
 constexpr const char* kManifestSuffix = ".manifest.json";
 
@@ -33,18 +28,6 @@ std::string id_of(int number, const std::string& hash) {
 std::string now_text() { return iso_utc(std::chrono::system_clock::to_time_t(now_utc())); }
 
 Json json_or_null(const std::optional<std::string>& text) { return text ? Json(*text) : Json(nullptr); }
-
-// Writes and syncs one line; one that a crash cut before it is ended first.
-void append_line(const fs::path& path, const std::string& line) {
-  const std::string before = fs::exists(path) ? read_file(path) : std::string{};
-  const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  const std::string text = (before.empty() || before.back() == '\n' ? "" : "\n") + line + "\n";
-  const bool written =
-      file >= 0 && write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && fsync(file) == 0;
-  const int error = errno;
-  if (file >= 0) close(file);
-  if (!written) throw Error(Fault::failed, str(path.string(), ": cannot be appended to: ", std::strerror(error)));
-}
 
 }  // namespace
 

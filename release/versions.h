@@ -3,7 +3,7 @@
 //   deployments/NAME                               a relative link to the version that is served
 //   deployments/.versions/NAME/NNNN-<sha12>/       a version: 0555; its files' hash ends its name
 //   deployments/.versions/NAME/NNNN-<sha12>.manifest.json   of a directory that was there before and was adopted
-//   deployments/.versions/NAME/history.jsonl, lock
+//   deployments/.versions/NAME/history.jsonl, lock; ledger.jsonl is the ledger's (ledger.h)
 //
 // Whatever instant a process dies at, deployments/NAME opens as one complete version.
 #pragma once
@@ -21,6 +21,7 @@ namespace ristretto::release {
 
 inline constexpr const char* kVersions = ".versions";
 inline constexpr const char* kHistory = "history.jsonl";
+inline constexpr const char* kLock = "lock";
 inline constexpr std::size_t kVersionDigits = 4;
 
 struct Version {

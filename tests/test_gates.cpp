@@ -40,8 +40,8 @@ TEST_CASE("gates: what was staged from a trained policy passes all eight") {
   CHECK(gates.size() == 8);
   CHECK_MESSAGE(all_passed(gates), refusals(gates));
   CHECK(refusals(gates).empty());
-  const Json expected{
-      {"name", "trades"}, {"passed", true}, {"value", "12 orders"}, {"threshold", "at least 1"}, {"reason", ""}};
+  const Json expected{{"name", "trades"},          {"passed", true}, {"verdict", "passed"}, {"value", "12 orders"},
+                      {"threshold", "at least 1"}, {"reason", ""}};
   CHECK(json_of(gates)[4] == expected);
 }
 
@@ -125,4 +125,12 @@ TEST_CASE("gates: an unproven version gives way only to what is better on the sa
 TEST_CASE("gates: a proven version never gives way to an unproven one") {
   CHECK_FALSE(decide(Served::proven, true, 100.0, -100.0).serve);
   CHECK(decide(Served::proven, true, 100.0, -100.0).status == "refused");
+}
+
+TEST_CASE("gates: evidence replaces what is served, proven or not, and never integrity") {
+  for (const Served served : {Served::empty, Served::damaged, Served::unproven, Served::proven}) {
+    CHECK(decide(served, true, 0.1, 0.2, /*passed_evidence=*/true).serve);
+    CHECK(decide(served, true, std::nullopt, std::nullopt, true).status == "proven");
+    CHECK_FALSE(decide(served, false, 0.2, 0.1, true).serve);
+  }
 }

@@ -1,0 +1,283 @@
+#include "release/evidence.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "platform/atomic_file.h"
+#include "platform/error.h"
+#include "platform/text.h"
+
+namespace ristretto::release {
+namespace {
+
+using evaluation::Series;
+
+constexpr double kDaySeconds = 86400;
+// The spread of fewer says little of the spread of all trials.
+constexpr std::int64_t kFewestSharpes = 5;
+
+// What a gate throws that cannot decide.
+Error no_evidence(const std::string& reason) { return {Fault::refused, reason}; }
+
+struct Finding {
+  bool passed;
+  std::string value;
+  std::string reason;  // if it did not pass
+};
+
+GateResult gate(const char* name, const std::string& threshold, const std::function<Finding()>& judge) {
+  GateResult result{name, false, "", threshold, ""};
+  try {
+    const Finding found = judge();
+    result.passed = found.passed;
+    result.value = found.value;
+    if (!found.passed) result.reason = found.reason;
+  } catch (const Error& error) {
+    result.no_evidence = true;
+    result.reason = str("no evidence: ", error.what());
+  }
+  return result;
+}
+
+void require_bars(const Series& series, const char* whose, const Thresholds& thresholds) {
+  if (series.empty()) throw no_evidence(str("the returns of ", whose, " are not known"));
+  if (static_cast<double>(series.size()) < thresholds.bars_minimum) {
+    throw no_evidence(str(whose, " has ", series.size(), " bars, expected at least ", thresholds.bars_minimum));
+  }
+  for (std::size_t t = 0; t < series.size(); ++t) {
+    if (!(series[t] > -1) || !std::isfinite(series[t])) {
+      throw no_evidence(str("the return of ", whose, " at bar ", t, " is ", series[t], ", expected more than -1"));
+    }
+  }
+}
+
+void require_same_bars(const Series& candidate, const Series& other, const char* whose) {
+  if (other.size() != candidate.size()) {
+    throw no_evidence(
+        str(whose, " has ", other.size(), " bars and the candidate ", candidate.size(), ", expected the same bars"));
+  }
+}
+
+double log_gain(const Series& returns) {
+  double sum = 0;
+  for (const double r : returns) sum += std::log1p(r);
+  return sum;
+}
+
+// The largest fall from an earlier peak, as a fraction of it; the first peak is where it began.
+double largest_drawdown(const Series& returns) {
+  double value = 1, peak = 1, largest = 0;
+  for (const double r : returns) {
+    value *= 1 + r;
+    peak = std::max(peak, value);
+    largest = std::max(largest, 1 - value / peak);
+  }
+  return largest;
+}
+
+Finding overfitting(const Evidence& evidence, const Thresholds& thresholds) {
+  if (evidence.trials.size() < 2) {
+    throw no_evidence(str("the returns of ", evidence.trials.size(), " trials are known, expected at least 2"));
+  }
+  for (const Series& trial : evidence.trials) require_bars(trial, "a trial", thresholds);
+  const evaluation::Overfitting found =
+      evaluation::overfitting(evidence.trials, static_cast<int>(thresholds.overfitting_blocks));
+  return {found.probability <= thresholds.overfitting_maximum,
+          str(found.probability, " over ", evidence.trials.size(), " trials",
+              found.slope ? str(", slope ", *found.slope) : "", ", P(loss) ", found.probability_of_loss),
+          "the best trial in one half of the bars is too often below the median in the other"};
+}
+
+Finding deflated_sharpe(const Evidence& evidence, const Thresholds& thresholds) {
+  require_bars(evidence.candidate, "the candidate", thresholds);
+  if (!evidence.trial_count || *evidence.trial_count < 1) throw no_evidence("the number of trials is not known");
+  const std::int64_t trials = *evidence.trial_count;
+  const auto known = static_cast<std::int64_t>(evidence.trial_sharpes.size());
+  if (known > trials) throw no_evidence(str(known, " trials have a Sharpe ratio, and ", trials, " are counted"));
+  double variance = 0;
+  if (trials > 1) {
+    if (known < std::min(trials, kFewestSharpes)) {
+      throw no_evidence(str("the Sharpe ratios of ", known, " of ", trials, " trials are known, expected at least ",
+                            std::min(trials, kFewestSharpes)));
+    }
+    double mean = 0;
+    for (const double sharpe : evidence.trial_sharpes) mean += sharpe / static_cast<double>(known);
+    for (const double sharpe : evidence.trial_sharpes) {
+      variance += (sharpe - mean) * (sharpe - mean) / static_cast<double>(known - 1);
+    }
+  }
+  const evaluation::SharpeSample sample = evaluation::sharpe_sample(evidence.candidate);
+  const double n = static_cast<double>(trials), value = evaluation::deflated_sharpe(sample, n, variance);
+  const auto length = evaluation::minimum_track_record(sample, evaluation::expected_maximum_sharpe(n, variance));
+  std::string effective;
+  if (!evidence.trials.empty()) {
+    const evaluation::EffectiveTrials some = evaluation::effective_trials(evidence.trials);
+    effective =
+        str(", N_eff ", some.participation_ratio, " and ", some.clusters, " clusters of ", evidence.trials.size());
+  }
+  return {value >= thresholds.deflated_sharpe_minimum,
+          str(value, " (Sharpe ratio ", sample.sharpe, ", N ", trials, effective, ", V ", variance, ")"),
+          length ? str("it would take ", std::ceil(*length), " bars to tell it from the best of ", trials,
+                       " without skill, and there are ", sample.bars)
+                 : str("the best of ", trials, " without skill is expected to be as good")};
+}
+
+Finding against(const Evidence& evidence, const Series& other, const char* whose, const Thresholds& thresholds) {
+  require_bars(evidence.candidate, "the candidate", thresholds);
+  require_bars(other, whose, thresholds);
+  require_same_bars(evidence.candidate, other, whose);
+  const evaluation::Interval found = evaluation::gain_difference(
+      evidence.candidate, other, {static_cast<std::int64_t>(thresholds.replicates), thresholds.confidence, 0});
+  return {found.low > 0, str(found.estimate, " in [", found.low, ", ", found.high, "], blocks of ", found.mean_block),
+          found.high < 0 ? str("it gains less than ", whose) : str("it may gain no more than ", whose)};
+}
+
+Finding drawdown(const Evidence& evidence, const Thresholds& thresholds) {
+  require_bars(evidence.candidate, "the candidate", thresholds);
+  require_bars(evidence.champion, "the champion", thresholds);
+  require_same_bars(evidence.candidate, evidence.champion, "the champion");
+  const double value = largest_drawdown(evidence.candidate), champion = largest_drawdown(evidence.champion);
+  return {value <= thresholds.drawdown_ratio_maximum * champion, str(value, " against ", champion),
+          "it falls deeper than the champion"};
+}
+
+Finding costs(const Series& candidate, const Series& equal_weight, double minimum, const Thresholds& thresholds) {
+  require_bars(candidate, "the candidate", thresholds);
+  require_bars(equal_weight, "equal weight", thresholds);
+  require_same_bars(candidate, equal_weight, "equal weight");
+  const double value = log_gain(candidate) - log_gain(equal_weight);
+  return {value >= minimum, str(value), "costs eat what it gains over equal weight"};
+}
+
+Finding seeds(const Evidence& evidence, const Thresholds& thresholds) {
+  if (static_cast<double>(evidence.seeds.size()) < thresholds.seeds_minimum) {
+    throw no_evidence(str(evidence.seeds.size(), " seeds were trained, expected at least ", thresholds.seeds_minimum));
+  }
+  require_bars(evidence.equal_weight, "equal weight", thresholds);
+  const double benchmark = log_gain(evidence.equal_weight);
+  Series gains;
+  for (const Series& seed : evidence.seeds) {
+    require_bars(seed, "a seed", thresholds);
+    require_same_bars(seed, evidence.equal_weight, "equal weight");
+    gains.push_back(log_gain(seed) - benchmark);
+  }
+  std::sort(gains.begin(), gains.end());
+  gains.resize((gains.size() + 3) / 4);
+  double mean = 0;
+  for (const double gain : gains) mean += gain / static_cast<double>(gains.size());
+  return {mean >= thresholds.worst_seeds_minimum,
+          str(mean, " of the worst ", gains.size(), " of ", evidence.seeds.size()),
+          "the worst quarter of the seeds gains too little over equal weight"};
+}
+
+Finding freshness(const Evidence& evidence, const Thresholds& thresholds) {
+  if (!evidence.last_bar || !evidence.judged_at) throw no_evidence("the time of the last bar is not known");
+  const double days = static_cast<double>(*evidence.judged_at - *evidence.last_bar) / kDaySeconds;
+  return {days >= 0 && days <= thresholds.data_age_days_maximum, str(days, " days"),
+          days < 0 ? "the last bar lies in the future" : "the data are old: fetch newer bars"};
+}
+
+Finding holdout(const Evidence& evidence) {
+  if (!evidence.looks) throw no_evidence("the ledger was not read");
+  return {
+      *evidence.looks == 1, str(*evidence.looks),
+      *evidence.looks < 1 ? "the look at the hold-out is not in the ledger" : "it has looked at the hold-out before"};
+}
+
+std::string trimmed(const std::string& text) {
+  const std::size_t begin = text.find_first_not_of(" \t\r");
+  if (begin == std::string::npos) return {};
+  return text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1);
+}
+
+}  // namespace
+
+const std::vector<ThresholdRow>& threshold_table() {
+  using T = Thresholds;
+  static const std::vector<ThresholdRow> rows = {
+      {"overfitting_maximum", &T::overfitting_maximum, 0, 1, false, "PBO of the trials"},
+      {"overfitting_blocks", &T::overfitting_blocks, 2, 20, true, "blocks that the bars are cut into for it; even"},
+      {"deflated_sharpe_minimum", &T::deflated_sharpe_minimum, 0, 1, false, "deflated Sharpe ratio"},
+      {"confidence", &T::confidence, 0.5, 0.9999, false, "of the two-sided intervals that must lie above 0"},
+      {"replicates", &T::replicates, 100, 1e7, true, "of the bootstrap"},
+      {"drawdown_ratio_maximum", &T::drawdown_ratio_maximum, 0, 100, false, "largest drawdown over the champion's"},
+      {"costs_1x_minimum", &T::costs_1x_minimum, -100, 100, false, "log gain over equal weight"},
+      {"costs_2x_minimum", &T::costs_2x_minimum, -100, 100, false, "the same with all costs doubled for both"},
+      {"costs_3x_minimum", &T::costs_3x_minimum, -100, 100, false, "the same with three times the costs"},
+      {"seeds_minimum", &T::seeds_minimum, 1, 1000, true, "seeds that were trained"},
+      {"worst_seeds_minimum", &T::worst_seeds_minimum, -100, 100, false,
+       "log gain over equal weight, mean of the worst quarter of the seeds"},
+      {"data_age_days_maximum", &T::data_age_days_maximum, 0, 36'500, false, "days since the last bar"},
+      {"bars_minimum", &T::bars_minimum, 20, 1e9, true, "bars of each series; of fewer nothing is concluded"},
+  };
+  return rows;
+}
+
+Thresholds read_thresholds(const std::filesystem::path& gates_ini) {
+  Thresholds thresholds;
+  std::vector<std::string> names, seen;
+  for (const ThresholdRow& row : threshold_table()) names.emplace_back(row.name);
+  const std::vector<std::string> lines = split(read_file(gates_ini, 1 << 20), '\n');
+  for (std::size_t k = 0; k < lines.size(); ++k) {
+    const std::string line = trimmed(lines[k].substr(0, lines[k].find_first_of(";#")));
+    if (line.empty() || line[0] == '[') continue;
+    const std::string place = str(gates_ini.string(), ":", k + 1);
+    const std::size_t equals = line.find('=');
+    if (equals == std::string::npos) {
+      throw Error(Fault::usage, str(place, " is '", line, "', expected name = value"));
+    }
+    const std::string name = trimmed(line.substr(0, equals)), text = trimmed(line.substr(equals + 1));
+    const auto& table = threshold_table();
+    const auto row = std::find_if(table.begin(), table.end(), [&](const ThresholdRow& r) { return name == r.name; });
+    if (row == table.end()) {
+      throw Error(Fault::usage, str(place, ": there is no threshold '", name, "'"),
+                  str("did you mean '", nearest_name(name, names), "'?"));
+    }
+    if (std::find(seen.begin(), seen.end(), name) != seen.end()) {
+      throw Error(Fault::usage, str(place, ": ", name, " is given a second time"));
+    }
+    seen.push_back(name);
+    const auto value = parse_number<double>(text);
+    if (!value || !(*value >= row->least && *value <= row->most) || (row->whole && *value != std::floor(*value))) {
+      throw Error(Fault::usage, str(place, ": ", name, " is '", text, "', expected a ", row->whole ? "whole " : "",
+                                    "number from ", row->least, " to ", row->most));
+    }
+    thresholds.*(row->member) = *value;
+  }
+  if (std::fmod(thresholds.overfitting_blocks, 2) != 0) {
+    throw Error(Fault::usage, str(gates_ini.string(), ": overfitting_blocks is ", thresholds.overfitting_blocks,
+                                  ", expected an even number"));
+  }
+  return thresholds;
+}
+
+std::vector<GateResult> evidence_gates(const Evidence& evidence, const Thresholds& thresholds) {
+  const Thresholds& t = thresholds;
+  const std::string interval = str("all of the ", 100 * t.confidence, " % interval above 0");
+  const auto excess = [](double minimum) { return str("at least ", minimum, " over equal weight"); };
+  return {
+      gate("overfitting", str("at most ", t.overfitting_maximum), [&] { return overfitting(evidence, t); }),
+      gate("deflated_sharpe", str("at least ", t.deflated_sharpe_minimum),
+           [&] { return deflated_sharpe(evidence, t); }),
+      gate("against_champion", interval, [&] { return against(evidence, evidence.champion, "the champion", t); }),
+      gate("against_equal_weight", interval,
+           [&] { return against(evidence, evidence.equal_weight, "equal weight", t); }),
+      gate("against_cash", interval,
+           [&] { return against(evidence, Series(evidence.candidate.size(), 0.0), "cash", t); }),
+      gate("drawdown", str("at most ", t.drawdown_ratio_maximum, " of the champion's"),
+           [&] { return drawdown(evidence, t); }),
+      gate("costs_1x", excess(t.costs_1x_minimum),
+           [&] { return costs(evidence.candidate, evidence.equal_weight, t.costs_1x_minimum, t); }),
+      gate("costs_2x", excess(t.costs_2x_minimum),
+           [&] { return costs(evidence.costs_2x.candidate, evidence.costs_2x.equal_weight, t.costs_2x_minimum, t); }),
+      gate("costs_3x", excess(t.costs_3x_minimum),
+           [&] { return costs(evidence.costs_3x.candidate, evidence.costs_3x.equal_weight, t.costs_3x_minimum, t); }),
+      gate("seeds", str("at least ", t.seeds_minimum, "; the worst quarter at least ", t.worst_seeds_minimum),
+           [&] { return seeds(evidence, t); }),
+      gate("freshness", str("at most ", t.data_age_days_maximum, " days"), [&] { return freshness(evidence, t); }),
+      gate("holdout", "1 look", [&] { return holdout(evidence); }),
+  };
+}
+
+}  // namespace ristretto::release

@@ -1,0 +1,74 @@
+// Every look at the final hold-out of a deployment, so that the deflated Sharpe ratio can count them all (algorithms.md
+// 3.0, 3.3). A candidate that looked and was refused, or whose process died while it looked, has looked.
+//
+//   deployments/.versions/NAME/ledger.jsonl   append-only; one JSON object a line, under the lock of NAME
+//   {"format": 1, "event": "opening", "number": 3, "time": "2026-07-13T02:00:00Z", "candidate": "...", "first_bar":
+//   "...",
+//    "last_bar": "...", "bars": 3942, "data_sha256": "...", "trials": 5}
+//   {"format": 1, "event": "result", "number": 3, "time": "...", "sharpe": 0.021, "log_gain": 0.4, "verdict":
+//   "refused"}
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace ristretto::release {
+
+inline constexpr const char* kLedger = "ledger.jsonl";
+inline constexpr int kLedgerFormat = 1;
+
+// What a look showed.
+struct LookResult {
+  double sharpe = 0;    // per bar
+  double log_gain = 0;  // over the range
+  std::string verdict;  // as in the manifest: "proven", "refused", ...
+};
+
+struct Opening {
+  std::string candidate;                     // the sha256 of its weights, its run: whatever tells it from every other
+  std::int64_t first_bar = 0, last_bar = 0;  // that are looked at; seconds since 1970, UTC
+  std::int64_t bars = 0;
+  std::string data_sha256;           // of the files that the bars are from
+  std::int64_t trials = 1;           // that the candidate was chosen among, itself included
+  std::int64_t number = 0;           // 1, 2, ... in order of time; the ledger gives it
+  std::int64_t time = 0;             // seconds since 1970, UTC; the ledger gives it
+  std::optional<LookResult> result;  // nothing while the look goes on, and where its process died
+};
+
+struct LedgerRecord {
+  std::vector<Opening> openings;  // in the order of the file
+  std::int64_t unreadable = 0;    // lines that are damaged
+
+  // Trials of all openings. A damaged line may have been one and counts as one: never too few.
+  std::int64_t trials() const;
+  // The Sharpe ratios of those that have a result.
+  std::vector<double> sharpes() const;
+  // How often this candidate looked.
+  std::int64_t looks(const std::string& candidate) const;
+};
+
+// The ledger of one deployment. All functions throw Error(usage) for a name that is no plain one, Error(incompatible)
+// where the file is of a later format, and Error(failed) where it cannot be read or written.
+class Ledger {
+ public:
+  Ledger(const std::filesystem::path& deployments, const std::string& name, double lock_wait_seconds = 10);
+
+  // Before the look: a look that is not on the disk must not happen. Returns its number. Throws Error(usage) for an
+  // opening that does not say what it looks at, Error(busy) while another process holds the lock.
+  std::int64_t open(const Opening& opening);
+  // After it, once. Throws Error(usage) for a number that was not opened or has its result, and for numbers that are
+  // not finite.
+  void conclude(std::int64_t number, const LookResult& result);
+  // Needs no lock; a line that is being written just now may count as damaged.
+  LedgerRecord read() const;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  double lock_wait_seconds_;
+};
+
+}  // namespace ristretto::release
