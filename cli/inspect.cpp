@@ -1,3 +1,5 @@
+#include "release/inspect.h"
+
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
@@ -8,7 +10,6 @@
 #include "platform/atomic_file.h"
 #include "platform/error.h"
 #include "platform/text.h"
-#include "release/inspect.h"
 
 namespace ristretto::cli {
 namespace {
@@ -32,15 +33,17 @@ std::string program() {
 }  // namespace
 
 int inspect(const Arguments& arguments) {
-  Options options("inspect PATH",
-                  "What a model is and needs, whether today's environment serves it, and if not, why. PATH is a "
-                  "deployment, a .pth,\n.safetensors, .npz or Stable-Baselines3 .zip file, or a directory of many. Exit "
-                  "code 4 where one is not served.");
+  Options options(
+      "inspect PATH",
+      "What a model is and needs, whether today's environment serves it, and if not, why. PATH is a "
+      "deployment, a .pth,\n.safetensors, .npz or Stable-Baselines3 .zip file, or a directory of many. Exit "
+      "code 4 where one is not served.");
   options.positional("PATH", true);
   options.value("storage", "URL", "where a missing best_trial is looked for");
   options.value("study-name", "NAME", "its study; default: the one that metadata.json names, or the only one");
   options.value("trial", "N", "its number there");
-  options.value("assets", "LIST", "what you take its assets for, comma-separated: corrected where it was trained on others");
+  options.value("assets", "LIST",
+                "what you take its assets for, comma-separated: corrected where it was trained on others");
   options.value("out", "FILE", "writes the trial as a best_trial");
   options.flag("generate-command", "print only the command that runs the model on bars, in its own layout");
   options.settings({"bars"});

@@ -133,7 +133,8 @@ class Inspector {
       }
     });
     if (!found_.architecture && weights.contains("action_std_log")) {
-      add(Kind::note, "action_std_log is of a newer ElegantRL, whose state_avg and state_std this program does not fold");
+      add(Kind::note,
+          "action_std_log is of a newer ElegantRL, whose state_avg and state_std this program does not fold");
     }
   }
 
@@ -177,9 +178,8 @@ class Inspector {
     if (!found_.trial && found_.kind == "deployment") {
       if (!had_trial_) {
         found_.trial_is_lost = true;
-        unserved("best_trial is missing",
-                 str("--out ", (found_.path / "best_trial").string(),
-                     " writes the one below; --storage URL looks for it in a study"));
+        unserved("best_trial is missing", str("--out ", (found_.path / "best_trial").string(),
+                                              " writes the one below; --storage URL looks for it in a study"));
       }
       LostTrial lost = find_trial(a, {options_.storage, options_.study_name, options_.trial}, metadata_);
       found_.trial = lost.trial;
@@ -206,7 +206,8 @@ class Inspector {
     const auto differs = [&](const char* name, std::int64_t is) {
       const auto says = whole_parameter(trial, name);
       if (says && *says != is) {
-        add(Kind::corrected, str("best_trial says ", name, " ", *says, ", the weights have ", is, ": the weights count"));
+        add(Kind::corrected,
+            str("best_trial says ", name, " ", *says, ", the weights have ", is, ": the weights count"));
       }
     };
     differs("net_dimension", a.width);
@@ -216,17 +217,16 @@ class Inspector {
     }
     const auto batch = whole_parameter(trial, "batch_size");
     if (batch && *batch >= 0 && *batch < 16) {
-      add(Kind::corrected,
-          str("best_trial says batch_size ", *batch, ": the index of a categorical, not its choice; training alone "
-              "reads it"));
+      add(Kind::corrected, str("best_trial says batch_size ", *batch,
+                               ": the index of a categorical, not its choice; training alone "
+                               "reads it"));
     }
   }
 
   // What release::load refuses, its consumer refuses or serves as something else.
   void load_as_served() {
     if (found_.kind == "deployment" && !fs::exists(directory_ / "actor.pth")) return;
-    const bool transformer =
-        found_.architecture && found_.architecture->network == agents::Network::ft_transformer;
+    const bool transformer = found_.architecture && found_.architecture->network == agents::Network::ft_transformer;
     if (transformer && !had_trial_ && !found_.manifest) {
       if (found_.architecture->encoder.heads == 0) {
         fault("nothing tells the number of heads of its attention",
@@ -309,16 +309,17 @@ class Inspector {
         order_from_ = where;
         continue;
       }
-      add(Kind::corrected, str(where, " names ", assets.size(), " assets (", join(assets, " "),
-                               "); the model was trained on ", found_.layout->assets.size(), " (",
-                               join(found_.layout->assets, " "), "), which are taken"));
+      add(Kind::corrected,
+          str(where, " names ", assets.size(), " assets (", join(assets, " "), "); the model was trained on ",
+              found_.layout->assets.size(), " (", join(found_.layout->assets, " "), "), which are taken"));
     }
   }
 
   void explain_order() {
     const auto ratio = eth_over_link(directory_, *found_.layout);
-    if (ratio && *ratio * kOrderEvidence <= 1) order_from_ = str("its optimizer's state (LINK's column got inputs ",
-                                                                 fixed(1 / *ratio, 0), " times those of ETH's)");
+    if (ratio && *ratio * kOrderEvidence <= 1)
+      order_from_ =
+          str("its optimizer's state (LINK's column got inputs ", fixed(1 / *ratio, 0), " times those of ETH's)");
     if (!order_from_.empty()) {
       found_.layout->assets = processor_order();
       unserved(str("trained with ETH before LINK, says ", order_from_,
@@ -328,8 +329,9 @@ class Inspector {
       add(Kind::note, str("its optimizer's state agrees with the order of assets (ETH's inputs were ", fixed(*ratio, 0),
                           " times LINK's)"));
     } else {
-      add(Kind::note, "nothing here tells whether it was trained with ETH before LINK, as the existing data processor "
-                      "delivers them (docs/compatibility.md)");
+      add(Kind::note,
+          "nothing here tells whether it was trained with ETH before LINK, as the existing data processor "
+          "delivers them (docs/compatibility.md)");
     }
   }
 
@@ -374,9 +376,10 @@ class Inspector {
     const bool has_manifest = found_.manifest && found_.manifest->contains("layout");
     if (has_manifest) return;
     if (!is_mlp()) {
-      unserved("the existing trader builds an MLP whatever best_trial says, so no FT-Transformer is served by it, and "
-               "without a manifest nothing else opens the directory",
-               "predict and evaluate run it; retrain makes a version with policy.pt");
+      unserved(
+          "the existing trader builds an MLP whatever best_trial says, so no FT-Transformer is served by it, and "
+          "without a manifest nothing else opens the directory",
+          "predict and evaluate run it; retrain makes a version with policy.pt");
     }
     if (!found_.difference.missing.empty() || !found_.difference.unknown.empty()) {
       unserved(str("today's environment observes ", today_size(), " values at this lookback, the model takes ",
@@ -445,8 +448,9 @@ std::vector<fs::path> models_under(const fs::path& path) {
   if (!fs::is_directory(path)) return {path};
   collect(path, out);
   if (out.empty()) {
-    throw Error(Fault::incompatible, str(path.string(), " holds no model: neither actor.pth nor best_trial, nor a "
-                                                        ".pth or .safetensors file, in it or below"));
+    throw Error(Fault::incompatible, str(path.string(),
+                                         " holds no model: neither actor.pth nor best_trial, nor a "
+                                         ".pth or .safetensors file, in it or below"));
   }
   return out;
 }

@@ -34,12 +34,12 @@ struct Difference {
 
 struct Inspection {
   std::filesystem::path path;
-  std::string kind;                                 // "deployment", "file", "Stable-Baselines3 policy"
+  std::string kind;                                  // "deployment", "file", "Stable-Baselines3 policy"
   std::optional<agents::Architecture> architecture;  // heads 0 where nothing tells them
-  std::vector<LayoutFit> fits;                      // every layout that the dimension fits
-  std::optional<env::Layout> layout;                // the one that it was trained on
-  std::string layout_from;                          // "manifest", "dimension and best_trial" ...
-  bool trial_is_lost = false;  // best_trial is missing, and the trial is found elsewhere
+  std::vector<LayoutFit> fits;                       // every layout that the dimension fits
+  std::optional<env::Layout> layout;                 // the one that it was trained on
+  std::string layout_from;                           // "manifest", "dimension and best_trial" ...
+  bool trial_is_lost = false;                        // best_trial is missing, and the trial is found elsewhere
   std::optional<Trial> trial;
   std::string trial_from;  // "best_trial", "study S, trial 14, by number", "the weights alone"
   std::optional<Json> manifest;

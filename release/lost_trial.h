@@ -18,7 +18,7 @@ struct LostTrial {
 };
 
 struct TrialLookup {
-  std::string storage, study_name;      // "" for none
+  std::string storage, study_name;  // "" for none
   std::optional<std::int64_t> number;
 };
 

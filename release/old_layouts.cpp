@@ -123,8 +123,8 @@ std::optional<double> eth_over_link(const fs::path& directory, const env::Layout
     const std::vector<double> sizes = input_sizes(directory / file, parameter, layout.size());
     if (sizes.empty()) continue;
     const auto price = [&](const char* asset) {
-      const auto first = 1 + layout.assets_count() +
-                         position(asset) * static_cast<std::int64_t>(layout.features.size());
+      const auto first =
+          1 + layout.assets_count() + position(asset) * static_cast<std::int64_t>(layout.features.size());
       double sum = 0;
       for (std::int64_t j = first; j < first + kPrices; ++j) sum += sizes[static_cast<std::size_t>(j)];
       return sum;

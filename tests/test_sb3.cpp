@@ -1,11 +1,10 @@
-#include "formats/sb3.h"
-
 #include <doctest/doctest.h>
 
 #include <cstdlib>
 #include <filesystem>
 
 #include "formats/archive.h"
+#include "formats/sb3.h"
 #include "formats/torch_file.h"
 #include "platform/atomic_file.h"
 #include "platform/error.h"
@@ -97,14 +96,15 @@ TEST_SUITE("interop") {
       return;
     }
     const std::filesystem::path file = std::filesystem::temp_directory_path() / "ristretto_sb3_interop.zip";
-    const std::string script = str(
-        "import io, json, torch, zipfile\n"
-        "def saved(x):\n  b = io.BytesIO(); torch.save(x, b); return b.getvalue()\n"
-        "m = torch.nn.Linear(3, 2); m.weight.data.copy_(torch.arange(6.).reshape(2, 3))\n"
-        "with zipfile.ZipFile('", file.string(),
-        "', 'w') as z:\n"
-        "  z.writestr('data', json.dumps({'gamma': 0.9}))\n"
-        "  z.writestr('policy.pth', saved(m.state_dict()))\n");
+    const std::string script =
+        str("import io, json, torch, zipfile\n"
+            "def saved(x):\n  b = io.BytesIO(); torch.save(x, b); return b.getvalue()\n"
+            "m = torch.nn.Linear(3, 2); m.weight.data.copy_(torch.arange(6.).reshape(2, 3))\n"
+            "with zipfile.ZipFile('",
+            file.string(),
+            "', 'w') as z:\n"
+            "  z.writestr('data', json.dumps({'gamma': 0.9}))\n"
+            "  z.writestr('policy.pth', saved(m.state_dict()))\n");
     REQUIRE(std::system(str(python, " -c \"", script, "\"").c_str()) == 0);
     const Sb3Policy policy = read_sb3_bytes(read_file(file), file.string());
     std::filesystem::remove(file);
