@@ -188,6 +188,13 @@ class Inspector {
       if (a.encoder.heads == 0) found_.architecture->encoder.heads = known_heads();
     }
     if (!found_.trial) return;
+    const std::string guess = text_field(found_.trial->user_attributes, kReconstructed);
+    if (had_trial_ && guess == kWeightsAlone) {
+      unserved("best_trial was made from the weights alone: the scales of the observation in it are assumed",
+               "remove it and look for the real one with --storage URL; evaluate runs it at these scales");
+    } else if (had_trial_ && !guess.empty()) {
+      add(Kind::note, str("best_trial was lost and found again in ", guess));
+    }
     compare_parameters(a);
   }
 
@@ -255,7 +262,7 @@ class Inspector {
     }
     found_.layout = own_layout(model);
     const std::int64_t lookback = found_.trial ? whole_parameter(*found_.trial, "lookback").value_or(0) : 0;
-    const bool has_lookback = lookback > 0 && found_.trial_from != "the weights alone";
+    const bool has_lookback = lookback > 0 && found_.trial_from != kWeightsAlone;
     found_.layout_from = model.layout ? "the manifest" : has_lookback ? "its dimension and trial" : "its dimension";
     if (!found_.layout) {
       std::vector<std::string> fits;

@@ -111,7 +111,9 @@ std::optional<std::int64_t> whole_parameter(const Trial& trial, const std::strin
   return static_cast<std::int64_t>(value);
 }
 
-LostTrial find_trial(const agents::Architecture& architecture, const TrialLookup& lookup, const Json& metadata) {
+namespace {
+
+LostTrial search(const agents::Architecture& architecture, const TrialLookup& lookup, const Json& metadata) {
   LostTrial out;
   if (!lookup.storage.empty()) {
     const auto storage = studies::open_storage(lookup.storage);
@@ -154,8 +156,16 @@ LostTrial find_trial(const agents::Architecture& architecture, const TrialLookup
     }
   }
   out.trial = of_weights(architecture, metadata);
-  out.from = "the weights alone";
+  out.from = kWeightsAlone;
   out.notes.push_back("the scales of the observation leave no trace in weights: the defaults' are assumed");
+  return out;
+}
+
+}  // namespace
+
+LostTrial find_trial(const agents::Architecture& architecture, const TrialLookup& lookup, const Json& metadata) {
+  LostTrial out = search(architecture, lookup, metadata);
+  out.trial.user_attributes[kReconstructed] = out.from;
   return out;
 }
 

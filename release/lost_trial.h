@@ -22,6 +22,10 @@ struct TrialLookup {
   std::optional<std::int64_t> number;
 };
 
+// The user attribute of a trial that was found so, with LostTrial::from: a written guess stays known as one.
+inline constexpr const char* kReconstructed = "ristretto:reconstructed";
+inline constexpr const char* kWeightsAlone = "the weights alone";
+
 // A number of the trial's parameters that is whole; nothing for others.
 std::optional<std::int64_t> whole_parameter(const Trial& trial, const std::string& name);
 

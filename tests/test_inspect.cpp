@@ -310,6 +310,23 @@ TEST_CASE("inspect: a wrong list of assets is corrected to the training assets b
   CHECK(says(inspect(directory), "metadata.json's assets names 1 assets (BTC/USD)"));
 }
 
+TEST_CASE("inspect: a best_trial that was made from the weights alone stays known as a guess when it is written") {
+  const Scratch scratch;
+  const fs::path directory = copy_of("broken/missing_best_trial", scratch);
+  Inspection found = inspect(directory);
+  REQUIRE(found.trial);
+  write_file_atomically(directory / "best_trial", trial_bytes(*found.trial));
+  found = inspect(directory);
+  CAPTURE(all_of(found));
+  CHECK_FALSE(found.servable());
+  CHECK_FALSE(has_fault(found));
+  CHECK(says(found, "best_trial was made from the weights alone"));
+  found.trial->user_attributes[kReconstructed] = "study S, trial 93, by its number";
+  write_file_atomically(directory / "best_trial", trial_bytes(*found.trial));
+  CHECK(inspect(directory).servable());
+  CHECK(says(inspect(directory), "lost and found again in study S, trial 93"));
+}
+
 TEST_CASE("inspect: versions of this project are explained by their manifest") {
   const Scratch scratch;
   stage(small_content(agents::Network::ft_transformer), scratch / "v");
