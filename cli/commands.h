@@ -15,6 +15,7 @@ int study(const Arguments& arguments);
 int data(const Arguments& arguments);
 int replay(const Arguments& arguments);
 int predict(const Arguments& arguments);
+int inspect(const Arguments& arguments);
 int evaluate(const Arguments& arguments);
 int rollback(const Arguments& arguments);
 int history(const Arguments& arguments);

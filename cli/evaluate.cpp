@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -8,7 +9,9 @@
 #include "evaluation/report.h"
 #include "platform/clock.h"
 #include "platform/error.h"
+#include "platform/log.h"
 #include "platform/text.h"
+#include "release/old_layouts.h"
 #include "release/served_actor.h"
 #include "train/settings.h"
 
@@ -38,6 +41,17 @@ std::optional<std::int64_t> date(const Options& options, const char* name) {
   return seconds;
 }
 
+// The order of its assets is the model's; a manifest says it, for others the user does.
+void reorder(env::Layout& layout, const std::string& list, const release::Model& model) {
+  const std::vector<std::string> assets = split(list, ',');
+  if (!std::is_permutation(assets.begin(), assets.end(), layout.assets.begin(), layout.assets.end()) ||
+      (model.layout && assets != layout.assets)) {
+    throw Error(Fault::usage, str("--assets is ", list, ", the model was trained on ", join(layout.assets, ",")),
+                model.layout ? "its manifest gives the order" : "the same ones in another order are accepted");
+  }
+  layout.assets = assets;
+}
+
 }  // namespace
 
 int evaluate(const Arguments& arguments) {
@@ -47,7 +61,7 @@ int evaluate(const Arguments& arguments) {
   options.value("to", "DATE", "the bars before it");
   options.value("timerange", "FROM-TO", "both, such as 20230101-20230401");
   options.value("out", "FILE", "the report [report.html]");
-  options.settings({"bars", "initial_capital", "fee_fraction"});
+  options.settings({"bars", "assets", "initial_capital", "fee_fraction"});
   if (!options.parse(arguments)) return 0;
   train::Settings settings;
   for (const train::Given& given : options.given()) settings.apply(given);
@@ -64,7 +78,13 @@ int evaluate(const Arguments& arguments) {
   }
 
   const release::Model model = release::load(options.get("PATH"));
-  const std::optional<env::Layout> layout = release::served_layout(model);
+  std::optional<env::Layout> layout = release::served_layout(model);
+  if (!layout) {
+    layout = release::own_layout(model);  // that of its training, which nothing serves any more
+    if (layout && !model.trial)
+      log::warning("evaluate", "there is no best_trial: the default scales of the observation are assumed");
+  }
+  if (layout && settings.sources.count("assets") > 0) reorder(*layout, settings.run.assets, model);
   if (!layout) {
     throw Error(Fault::incompatible,
                 str(model.path.string(), " takes ", model.architecture.observation, " values and ",

@@ -20,8 +20,10 @@ struct Json {
   std::vector<Json> items;
   std::vector<std::pair<std::string, Json>> members;  // in order
 
+  Json();  // defined below: as an implicit one it needs itself while the pair above is incomplete (clang says so)
   const Json* find(std::string_view key) const;  // the last of that name; nullptr where there is none
 };
+inline Json::Json() = default;
 
 // Throws Error(incompatible) with `origin` and the byte offset. Nesting at most 64; a lone surrogate becomes U+FFFD.
 // allow_nan: NaN, Infinity, -Infinity. refuse_duplicates: a key twice in one object is an error.
