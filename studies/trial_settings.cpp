@@ -126,6 +126,10 @@ Generation generation_of(const Study& study) {
   return find(study.user_attributes, kObjectiveAttribute) ? Generation::ristretto : Generation::cappuccino;
 }
 
+Generation generation_of(const Study& study, const Trial& trial) {
+  return find(trial.user_attributes, kObjectiveAttribute) ? Generation::ristretto : generation_of(study);
+}
+
 TrialSettings settings_of_trial(const Study& study, const Trial& trial, const Interpretation& how) {
   const std::string where = place_of(study, trial);
   if (trial.params.empty()) {
@@ -134,7 +138,7 @@ TrialSettings settings_of_trial(const Study& study, const Trial& trial, const In
   }
   if (!how.ignore_unknown) require_known(trial, where);
 
-  TrialSettings settings{generation_of(study), {}, {}};
+  TrialSettings settings{generation_of(study, trial), {}, {}};
   const Encoder encoder = encoder_of(study, trial, how);
   const auto add = [&](Taken taken, const Row& row) {
     apply(settings.hyperparameters, taken, row, where);

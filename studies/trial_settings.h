@@ -15,9 +15,13 @@ enum class Generation {
   ristretto,   // this project: all of them
 };
 const char* name_of(Generation generation);
-// The study's user attribute that marks the second; it holds the objective's name and version.
+// The user attribute of a study, or of a trial in a study of another origin, that marks the second; it holds the
+// objective's name and version.
 inline constexpr const char* kObjectiveAttribute = "ristretto:objective";
 Generation generation_of(const Study& study);
+Generation generation_of(const Study& study, const Trial& trial);
+// The last bar that any trial of a study saw, ISO 8601: nothing before or at it can judge one of them.
+inline constexpr const char* kSeenUntilAttribute = "ristretto:seen_until";
 
 struct Interpretation {
   bool use_untested = false;        // take what was sampled without effect

@@ -140,17 +140,35 @@ TEST_CASE("sweep: the robust objective is the mean excess less a tenth of its de
   parts[0].reference = 0.01, parts[1].reference = 0.01, parts[2].reference = 0.01;
   CHECK(value_so_far(parts) == doctest::Approx(0).epsilon(kRounding));
   CHECK(value_of(ObjectiveKind::robust, parts) == doctest::Approx(-0.1 * std::sqrt(0.0008 / 3)).epsilon(kRounding));
+  // Who does not trade earns no credit for what equal weight lost.
+  parts[1].agent = 0, parts[1].reference = -0.02, parts[1].idle = true;
+  CHECK(value_so_far(parts) == doctest::Approx(0).epsilon(kRounding));
 }
 
 TEST_CASE("sweep: splits never see the hold-out, and training bars stay away from test bars") {
   const Settings settings =
       resolve(std::nullopt, std::nullopt, {{"bars", kSource + "/data/crypto_1h", "test"}}).settings;
-  const Objective robust(ObjectiveKind::robust, settings), cappuccino(ObjectiveKind::cappuccino, settings);
+  const Objective robust(ObjectiveKind::robust, settings, 5), cappuccino(ObjectiveKind::cappuccino, settings, 5);
   CHECK(robust.parts() == 12);
   CHECK(cappuccino.parts() == 6);
   const Data data = load_data(settings);
   CHECK(robust.bars() ==
         data.splits.train.market.bars_in_segments() + data.splits.validation.market.bars_in_segments());
+}
+
+TEST_CASE("sweep: a study measures one experiment") {
+  const TemporaryDirectory directory;
+  const std::string storage = (directory.path / "sweep.db").string();
+  const auto log = directory.path / "log";
+  REQUIRE(finish(start(small_sweep(storage, 1), log)) == 0);
+  std::vector<std::string> other = small_sweep(storage, 1);
+  other.insert(other.end(), {"--fee-fraction", "0"});
+  CHECK(finish(start(other, log)) == static_cast<int>(Fault::usage));
+  std::vector<std::string> fixed = small_sweep(storage, 1);  // batch_size was one number, now it would be a choice
+  for (std::string& word : fixed)
+    word = word == "--batch-size" ? "--space" : word == "1024" ? "batch_size=512,1024" : word;
+  CHECK(finish(start(fixed, log)) == static_cast<int>(Fault::usage));
+  CHECK(studies::open_storage(storage)->read_study("ristretto-robust").trials.size() == 1);
 }
 
 TEST_CASE("sweep: SIGINT ends after the part under way, and the trial is queued again") {
@@ -188,7 +206,7 @@ TEST_SUITE("slow") {
     command.insert(command.end(),
                    {"--study-name", "cappuccino_maxgpu", "--start-from", "cappuccino_maxgpu", "--seed", "3"});
     REQUIRE(finish(start(command, log)) == 0);
-    const studies::Study study = studies::open_storage(first)->read_study("cappuccino_maxgpu-robust-v1");
+    const studies::Study study = studies::open_storage(first)->read_study("cappuccino_maxgpu-robust-v2");
     REQUIRE(study.trials.size() == 2);
     CHECK(studies::generation_of(study) == studies::Generation::ristretto);
     for (const studies::Trial& trial : study.trials) {

@@ -1,10 +1,11 @@
 #include "train/objective.h"
 
+#include <ATen/TensorOperators.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
-#include "env/indicators.h"
 #include "evaluation/metrics.h"
 #include "platform/clock.h"
 #include "platform/error.h"
@@ -47,7 +48,10 @@ std::vector<double> agents_of(const std::vector<Part>& parts) {
 
 std::vector<double> excesses_of(const std::vector<Part>& parts) {
   std::vector<double> out;
-  for (const Part& part : parts) out.push_back(part.agent - part.reference);
+  for (const Part& part : parts) {
+    const double excess = part.agent - part.reference;
+    out.push_back(part.idle ? std::min(excess, 0.0) : excess);
+  }
   return out;
 }
 
@@ -71,21 +75,42 @@ double value_of(ObjectiveKind kind, const std::vector<Part>& parts) {
   return mean_of(excesses) - kSpreadWeight * spread;
 }
 
-Objective::Objective(ObjectiveKind kind, const Settings& settings) : kind_(kind) {
+Objective::Objective(ObjectiveKind kind, const Settings& settings, std::int64_t largest_lookback)
+    : kind_(kind), largest_lookback_(largest_lookback) {
   const Data data = load_data(settings);
   std::vector<env::Segment> seen = data.splits.train.market.segments;
   const std::vector<env::Segment>& validation = data.splits.validation.market.segments;
   seen.insert(seen.end(), validation.begin(), validation.end());
   const env::Market market = data.market.with_segments(std::move(seen));
   bars_ = market.bars_in_segments();
-  // The same for every lookback that a trial may draw.
-  const std::int64_t purge = std::max<std::int64_t>(kPurgeBars, data.layout.lookback - 1);
+  last_time_ = data.splits.validation.last_time;
+  const RunSettings& run = settings.run;
+  experiment_ = str(bars_, " bars from ", iso_utc(data.splits.train.first_time), " to ", iso_utc(last_time_),
+                    ", sum of prices ", market.price.sum(at::kDouble).item<double>(), "; ", run.assets, "; ",
+                    run.features, "; serving ", run.serving, ", capital ", run.initial_capital, ", fee ",
+                    run.fee_fraction, ", steps ", run.steps, ", portfolios ", run.portfolios, ", episode bars ",
+                    run.episode_bars, ", ", run.precision, ", seed ", run.seed, ", lookback up to ", largest_lookback);
+  const std::int64_t purge = std::max<std::int64_t>(kPurgeBars, largest_lookback - 1);
   for (const evaluation::CpcvSplit& split :
        evaluation::combinatorial_purged_splits(bars_, kGroups, kTestGroups, purge, kEmbargoBars)) {
     std::vector<std::int64_t> tests;
     for (const std::vector<std::int64_t>& group : split.tests) tests.insert(tests.end(), group.begin(), group.end());
-    splits_.push_back({evaluation::with_bars(market, split.train), evaluation::with_bars(market, tests)});
+    splits_.push_back({evaluation::with_bars(market, split.train), evaluation::with_bars(market, tests), 0});
+    splits_.back().reference = reference_on(splits_.back().test, settings);
   }
+}
+
+// Equal weight, with the costs that the objective names.
+double Objective::reference_on(const env::Market& test, const Settings& settings) const {
+  Settings held = settings;
+  held.hyperparameters.lookback = largest_lookback_;
+  held.run.fee_fraction *= kind_ == ObjectiveKind::robust ? kCostFactor : 0;
+  const env::Layout layout = layout_of(held);
+  const std::size_t assets = layout.assets.size();
+  const evaluation::Backtest reference =
+      evaluation::hold(test, layout, rules_of(held), std::vector<double>(assets, 1.0 / static_cast<double>(assets)));
+  return kind_ == ObjectiveKind::robust ? evaluation::metrics_of(reference).sharpe
+                                        : sharpe_of_study(reference.log_returns);
 }
 
 std::int64_t Objective::parts() const {
@@ -99,6 +124,7 @@ Part Objective::measure(const Settings& settings, std::int64_t part) const {
   out.split = part % splits;
   out.seed = settings.run.seed + part / splits;
   const Split& split = splits_[static_cast<std::size_t>(out.split)];
+  out.reference = split.reference;
 
   Settings trained = settings;
   trained.run.seed = out.seed;
@@ -111,21 +137,17 @@ Part Objective::measure(const Settings& settings, std::int64_t part) const {
   Settings tested = settings;
   if (kind_ == ObjectiveKind::robust) tested.run.fee_fraction *= kCostFactor;
   const env::Layout layout = layout_of(tested);
-  const env::Rules rules = rules_of(tested);
-  const evaluation::Backtest agent = evaluation::backtest(
-      split.test, layout, rules, actor_of(outcome.best, split.test, settings.run.precision == "bf16"));
-  env::Rules reference_rules = rules;
-  if (kind_ == ObjectiveKind::cappuccino) reference_rules.fee_fraction = 0;
-  const std::size_t assets = layout.assets.size();
-  const evaluation::Backtest reference = evaluation::hold(
-      split.test, layout, reference_rules, std::vector<double>(assets, 1.0 / static_cast<double>(assets)));
-  if (kind_ == ObjectiveKind::cappuccino) {
-    out.agent = sharpe_of_study(agent.log_returns);
-    out.reference = sharpe_of_study(reference.log_returns);
-  } else {
-    out.agent = evaluation::metrics_of(agent).sharpe;
-    out.reference = evaluation::metrics_of(reference).sharpe;
+  // An account decides from bar L-1 of a segment to the L-th before its end: the same bars for every L.
+  std::vector<env::Segment> windows;
+  const std::int64_t cut = largest_lookback_ - layout.lookback;
+  for (const env::Segment& segment : split.test.segments) {
+    if (segment.size() > 2 * largest_lookback_) windows.push_back({segment.begin + cut, segment.end - cut});
   }
+  const env::Market test = split.test.with_segments(std::move(windows));
+  const evaluation::Backtest agent = evaluation::backtest(
+      test, layout, rules_of(tested), actor_of(outcome.best, test, settings.run.precision == "bf16"));
+  out.agent =
+      kind_ == ObjectiveKind::robust ? evaluation::metrics_of(agent).sharpe : sharpe_of_study(agent.log_returns);
   out.idle = !(deviation_of(agent.log_returns, 1) > 0);
   out.orders = agent.orders;
   out.seconds = watch.seconds();

@@ -20,13 +20,13 @@ enum class ObjectiveKind {
 const char* name_of(ObjectiveKind kind);
 // Throws Error(usage) naming the choices.
 ObjectiveKind parse_objective(const std::string& name);
-inline constexpr int kObjectiveVersion = 1;  // changes where equal settings would get other values
+inline constexpr int kObjectiveVersion = 2;  // changes where equal settings would get other values
 
 // One training and its test.
 struct Part {
   std::int64_t split = 0, seed = 0;
   double agent = 0, reference = 0;  // Sharpe ratios, as the objective has them
-  bool idle = false;                // the account's returns do not vary
+  bool idle = false;                // the account's returns do not vary: it earns no credit for what others lost
   std::int64_t orders = 0;
   std::int64_t environment_steps = 0;
   double seconds = 0;
@@ -41,22 +41,30 @@ double value_so_far(const std::vector<Part>& parts);
 // thread may measure.
 class Objective {
  public:
-  // settings: of the whole sweep; bars, assets, hold-out. Throws Error(usage) where the bars do not make the splits.
-  Objective(ObjectiveKind kind, const Settings& settings);
+  // settings: of the whole sweep; bars, assets, hold-out. largest_lookback: that a trial may draw; all are tested on
+  // the same bars and against the same reference. Throws Error(usage) where the bars do not make the splits.
+  Objective(ObjectiveKind kind, const Settings& settings, std::int64_t largest_lookback);
 
   ObjectiveKind kind() const { return kind_; }
   std::int64_t parts() const;  // of a whole trial
   std::int64_t bars() const { return bars_; }
+  std::int64_t last_time() const { return last_time_; }  // of the bars that are seen, seconds since 1970, UTC
+  // What else a value depends on: bars, money, costs, steps. Trials of one study have it in common.
+  std::string experiment() const { return experiment_; }
   // Part number `part` of a trial with these settings, trained to its end on the calling thread. Throws Error(failed)
   // for a training that diverges.
   Part measure(const Settings& settings, std::int64_t part) const;
 
  private:
+  double reference_on(const env::Market& test, const Settings& settings) const;
+
   struct Split {
     env::Market train, test;
+    double reference = 0;  // its Sharpe ratio on the test bars
   };
   ObjectiveKind kind_;
-  std::int64_t bars_ = 0;
+  std::int64_t bars_ = 0, last_time_ = 0, largest_lookback_ = 1;
+  std::string experiment_;
   std::vector<Split> splits_;
 };
 

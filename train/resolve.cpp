@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/text.h"
 #include "release/deployment.h"
@@ -36,6 +37,9 @@ void take(Resolved& resolved, const studies::Study& study, const std::vector<Giv
   studies::TrialSettings settings = studies::settings_of_trial(study, *resolved.trial, how);
   resolved.settings.hyperparameters = settings.hyperparameters;
   resolved.generation = settings.generation;
+  const formats::Json* seen = studies::find(resolved.trial->user_attributes, studies::kSeenUntilAttribute);
+  if (seen == nullptr) seen = studies::find(study.user_attributes, studies::kSeenUntilAttribute);
+  if (seen != nullptr) resolved.seen_until = parse_utc(seen->text);
   for (const studies::Taken& taken : settings.parameters) {
     if (taken.applied) resolved.settings.sources[taken.name] = str("study trial ", resolved.trial->number);
   }

@@ -215,6 +215,12 @@ RetrainResult retrain(const RetrainRequest& request, const Resolved& resolved, P
             str(data.layout.size(), " inputs: ", data.layout.assets_count(), " assets x ", data.layout.features.size(),
                 " features x ", data.layout.lookback, " bars; train ", iso_utc(data.splits.train.first_time), " to ",
                 iso_utc(data.splits.train.last_time), ", hold-out from ", iso_utc(data.splits.holdout.first_time)));
+  if (resolved.seen_until && *resolved.seen_until >= data.splits.holdout.first_time) {
+    throw Error(Fault::usage,
+                str("the hold-out begins at ", iso_utc(data.splits.holdout.first_time), ", but ", resolved.origin,
+                    " was chosen by bars up to ", iso_utc(*resolved.seen_until), ": they cannot judge it"),
+                str("--holdout-from a date after that"));
+  }
   const std::filesystem::path run_directory = new_run_directory(request);
   write_file_atomically(run_directory / "config.ini", settings.as_ini());
   const bool bf16 = settings.run.precision == "bf16";

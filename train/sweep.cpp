@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <thread>
 
+#include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/interrupt.h"
 #include "platform/log.h"
 #include "platform/text.h"
+#include "studies/distribution.h"
 #include "studies/pruners/pruner.h"
 #include "studies/samplers/make_sampler.h"
 #include "studies/storage.h"
@@ -22,97 +24,142 @@ namespace {
 
 using formats::Json;
 
-Json json_text(const std::string& text) {
-  Json json;
-  json.kind = Json::Kind::text;
-  json.text = text;
-  return json;
+constexpr const char* kExperiment = "ristretto:experiment";
+
+Json text_json(const std::string& text) { return studies::json_of(agents::Value(text)); }
+
+std::string text_attribute(const studies::Study& study, const char* key) {
+  const Json* found = studies::find(study.user_attributes, key);
+  return found == nullptr ? std::string() : found->text;
 }
 
-Json json_integer(std::int64_t value) {
-  Json json;
-  json.kind = Json::Kind::integer;
-  json.integer = value;
-  json.real = static_cast<double>(value);
-  return json;
+bool has_finished_trials(const studies::Study& study) {
+  return std::any_of(study.trials.begin(), study.trials.end(), [](const studies::Trial& trial) {
+    return trial.state == studies::State::complete || trial.state == studies::State::pruned;
+  });
 }
 
-bool same_objective(const studies::Study& study, ObjectiveKind kind) {
-  const Json* marker = studies::find(study.user_attributes, studies::kObjectiveAttribute);
-  return marker != nullptr && marker->text == objective_text(kind);
+// What makes a study one of this sweep's kind. Written by every process that joins: one may have been killed between
+// the study and its marks.
+void mark(studies::WritableStorage& storage, std::int64_t study, const SweepRequest& request, const Settings& settings,
+          const Objective& objective) {
+  const auto write = [&](const char* key, const std::string& text) {
+    storage.set_study_attribute(study, studies::Scope::user, key, text_json(text));
+  };
+  write(studies::kObjectiveAttribute, objective_text(request.objective));
+  write(kExperiment, objective.experiment());
+  write(studies::kSeenUntilAttribute, iso_utc(objective.last_time()));
+  write("ristretto:command", request.command);
+  write("ristretto:settings", settings.as_ini());
 }
 
 // The study that trials are added to, made where it is not there, and what is said about it.
-std::string open_study(studies::WritableStorage& storage, const SweepRequest& request, const Settings& settings) {
+studies::Study open_study(studies::WritableStorage& storage, const SweepRequest& request, const Settings& settings,
+                          const Objective& objective) {
+  const std::string marker = objective_text(request.objective);
   std::string name = request.study_name.empty() ? str("ristretto-", name_of(request.objective)) : request.study_name;
-  std::vector<std::string> names = storage.study_names();
+  const std::vector<std::string> names = storage.study_names();
   const auto exists = [&] { return std::find(names.begin(), names.end(), name) != names.end(); };
   if (exists()) {
     const studies::Study study = storage.read_study(name);
-    if (study.directions != std::vector<studies::Direction>{studies::Direction::maximize}) {
-      throw Error(Fault::usage, str("study '", name, "' does not maximise one objective"),
-                  "choose another --study-name");
-    }
-    if (!same_objective(study, request.objective)) {
-      if (request.continue_study) {
-        log::warning("train",
-                     str("study '", name, "' holds ", study.trials.size(),
-                         " trials whose values came from another objective or environment: the new ones, marked ",
-                         objective_text(request.objective), ", cannot be compared with them"));
-        return name;
-      }
+    const bool foreign = text_attribute(study, studies::kObjectiveAttribute) != marker && has_finished_trials(study);
+    if (foreign && request.continue_study) {
+      log::warning("train",
+                   str("study '", name, "' holds ", study.trials.size(),
+                       " trials whose values came from another objective or environment: the new ones, marked ", marker,
+                       ", cannot be compared with them"));
+    } else if (foreign) {
       const std::string other = name;
       name += str("-", name_of(request.objective), "-v", kObjectiveVersion);
       log::info("train",
                 str("the values of study '", other, "' came from another objective or environment; the trials go to '",
                     name, "' (--continue-study adds to '", other, "')"));
-      if (exists()) {
-        if (!same_objective(storage.read_study(name), request.objective)) {
-          throw Error(Fault::usage, str("study '", name, "' is there with another objective"), "choose --study-name");
-        }
-        return name;
-      }
-    } else {
-      log::info("train", str("study '", name, "' goes on: ", study.trials.size(), " trials"));
-      return name;
     }
   }
+  const bool made = !exists();
   const std::int64_t id = storage.create_study(name, {studies::Direction::maximize}, studies::IfExists::reuse);
-  const auto write = [&](const char* key, const std::string& text) {
-    storage.set_study_attribute(id, studies::Scope::user, key, json_text(text));
-  };
-  write(studies::kObjectiveAttribute, objective_text(request.objective));
-  write("ristretto:command", request.command);
-  write("ristretto:settings", settings.as_ini());
-  return name;
+  studies::Study study = storage.read_study(name);
+  if (request.continue_study && has_finished_trials(study) &&
+      text_attribute(study, studies::kObjectiveAttribute) != marker) {
+    return study;  // another's marks stay as they are; each trial has its own
+  }
+  const std::string experiment = text_attribute(study, kExperiment);
+  if (!experiment.empty() && experiment != objective.experiment()) {
+    throw Error(Fault::usage,
+                str("study '", name, "' measures another experiment: [", experiment, "], now it would be [",
+                    objective.experiment(), "]"),
+                "sweep with the same bars and settings, or into another --study-name");
+  }
+  if (experiment.empty()) mark(storage, id, request, settings, objective);
+  log::info("train", made ? str("study '", name, "' is new")
+                          : str("study '", name, "' goes on: ", study.trials.size(), " trials"));
+  return storage.read_study(name);
 }
 
-// The best trials of another study of the same file, as the first of this one; those parameters that are swept.
-void queue_best(studies::WritableStorage& storage, const SweepRequest& request, std::int64_t study_id,
-                const studies::SearchSpace& space) {
+// A parameter keeps its kind through a study (Optuna's rule): said before any trial begins.
+void require_compatible_space(const studies::Study& study, const studies::SearchSpace& space) {
+  for (const auto& [name, range] : space) {
+    for (const studies::Trial& trial : study.trials) {
+      const studies::Parameter* param = trial.find_param(name);
+      if (param == nullptr) continue;
+      studies::require_compatible(param->distribution, range,
+                                  str("study '", study.name, "': ", name, " was drawn from ",
+                                      text_of(param->distribution), ", and now from ", text_of(range)));
+      break;
+    }
+  }
+}
+
+// The best trials of another study of the same file, as the first of this one: those of their parameters that reached
+// their agents and that are swept. Each once, however often the command is given.
+void queue_best(studies::WritableStorage& storage, const SweepRequest& request, const studies::Study& study,
+                const Settings& settings, const studies::SearchSpace& space) {
   const studies::Study from = storage.read_study(request.start_from);
   const std::vector<const studies::Trial*> best = studies::top(from, static_cast<std::size_t>(request.start_count));
-  if (best.empty())
+  if (best.empty()) {
     throw Error(Fault::usage, str("study '", request.start_from, "' has no COMPLETE trial to start from"));
+  }
+  studies::Interpretation how;
+  how.use_untested = settings.run.use_untested;
+  how.activate_inert = settings.run.activate_inert;
+  how.ignore_unknown = true;  // what this program does not know is not swept either
   for (const studies::Trial* trial : best) {
+    const bool there = std::any_of(study.trials.begin(), study.trials.end(), [&](const studies::Trial& queued) {
+      const Json* source = studies::find(queued.user_attributes, "source_study");
+      const Json* number = studies::find(queued.user_attributes, "source_trial");
+      return source != nullptr && number != nullptr && source->text == from.name && number->integer == trial->number;
+    });
+    if (there) continue;
     std::vector<std::pair<std::string, agents::Value>> fixed_params;
     std::vector<std::string> outside;
-    for (const auto& [name, range] : space) {
-      const studies::Parameter* param = trial->find_param(name);
-      if (param == nullptr) continue;
-      const auto internal = studies::internal_value(range, param->value);
-      if (internal && studies::contains(range, *internal)) {
-        fixed_params.emplace_back(name, param->value);
+    for (const studies::Taken& taken : studies::settings_of_trial(from, *trial, how).parameters) {
+      const agents::Range* range = studies::find_range(space, taken.name);
+      if (range == nullptr || !taken.applied) continue;
+      const auto internal = studies::internal_value(*range, taken.value);
+      if (internal && studies::contains(*range, *internal)) {
+        fixed_params.emplace_back(taken.name, taken.value);
       } else {
-        outside.push_back(str(name, " ", agents::text_of(param->value)));
+        outside.push_back(str(taken.name, " ", agents::text_of(taken.value)));
       }
     }
-    studies::enqueue(storage, study_id, fixed_params,
-                     {{"source_study", json_text(from.name)}, {"source_trial", json_integer(trial->number)}});
+    studies::enqueue(
+        storage, study.id, fixed_params,
+        {{"source_study", text_json(from.name)}, {"source_trial", studies::json_of(agents::Value(trial->number))}});
     log::info("train", str("queued: trial ", trial->number, " of ", from.name, ", ", fixed_params.size(), " of ",
                            space.size(), " parameters",
                            outside.empty() ? "" : str("; outside the ranges and drawn anew: ", join(outside, ", "))));
   }
+}
+
+std::int64_t largest_lookback(const Settings& settings, const studies::SearchSpace& space) {
+  const agents::Range* range = studies::find_range(space, "lookback");
+  if (range == nullptr) return settings.hyperparameters.lookback;
+  if (const auto* whole = std::get_if<agents::IntRange>(range)) return whole->high;
+  std::int64_t largest = 1;
+  for (const agents::Value& choice : std::get<agents::Choices>(*range).choices) {
+    largest = std::max(largest, std::get<std::int64_t>(choice));
+  }
+  return largest;
 }
 
 }  // namespace
@@ -126,14 +173,15 @@ SweepResult sweep(const SweepRequest& request, const Settings& settings) {
   sampler_options.space = space;
   studies::make_sampler(request.sampler, sampler_options, 0);
   prepare_machine(settings);
-  const Objective objective(request.objective, settings);
+  const Objective objective(request.objective, settings, largest_lookback(settings, space));
 
   const std::unique_ptr<studies::WritableStorage> storage = studies::create_storage(request.storage);
-  const std::string name = open_study(*storage, request, settings);
-  const studies::Study before = storage->read_study(name);
-  if (!request.start_from.empty()) queue_best(*storage, request, before.id, space);
+  const studies::Study before = open_study(*storage, request, settings, objective);
+  const std::string& name = before.name;
+  require_compatible_space(before, space);
+  if (!request.start_from.empty()) queue_best(*storage, request, before, settings, space);
 
-  // Each worker has its share of the threads and of the memory; the market's tables are one copy.
+  // Each worker has its share of the threads and of the memory; the bars and their features are one copy.
   const auto workers = std::min(request.workers, request.trials);
   Settings own = settings;
   const c10::Device device = device_of(settings.run.device);
@@ -148,7 +196,7 @@ SweepResult sweep(const SweepRequest& request, const Settings& settings) {
                          threads == 1 ? " thread, " : " threads, ", budget / workers / (1 << 20), " MiB"));
 
   Heart heart(request.storage);
-  Shared shared{request, settings, objective, space, name, heart};
+  Shared shared{request, objective, space, name, heart};
   if (const studies::Trial* best = studies::best_trial(before)) {
     shared.best = best->values[0];
     shared.best_number = best->number;
@@ -172,15 +220,16 @@ SweepResult sweep(const SweepRequest& request, const Settings& settings) {
   const studies::Study after = storage->read_study(name);
   const studies::Trial* best = studies::best_trial(after);
   SweepResult result;
-  result.exit_code = interrupt_requested() != 0 ? interrupt_exit_code(interrupt_requested())
-                     : shared.finished == 0     ? 1
-                                                : 0;
+  result.exit_code = interrupt_requested() != 0             ? interrupt_exit_code(interrupt_requested())
+                     : shared.complete + shared.pruned == 0 ? 1
+                                                            : 0;
   result.document = {{"storage", request.storage},
                      {"study", name},
                      {"objective", objective_text(request.objective)},
                      {"finished", shared.finished},
                      {"complete", shared.complete},
                      {"pruned", shared.pruned},
+                     {"failed", shared.failed},
                      {"requeued", shared.requeued},
                      {"trials_in_study", after.trials.size()},
                      {"seconds", shared.watch.seconds()}};
@@ -190,7 +239,8 @@ SweepResult sweep(const SweepRequest& request, const Settings& settings) {
   if (best != nullptr) {
     result.document["best"] = {{"number", best->number}, {"value", best->values[0]}};
     result.text += str("best: trial ", best->number, ", ", fixed(best->values[0], 5),
-                       "; chosen among many, so it promises too much: retrain judges it on bars that no trial saw\n");
+                       "; chosen among many, so it promises too much: retrain judges it on bars from after ",
+                       iso_utc(objective.last_time()), "\n");
   } else {
     result.text += "no trial is complete\n";
   }

@@ -22,6 +22,8 @@ using formats::Json;
 constexpr double kBeatSeconds = 15;
 constexpr std::int64_t kGraceSeconds = 120;  // without a beat, after which a worker counts as killed
 constexpr std::size_t kMostRetries = 2;      // of a trial whose worker was killed
+constexpr double kPlainLineSeconds = 30;     // between lines of progress off a terminal
+constexpr int kMostRefused = 20;             // trials in a row
 constexpr double kDivergedValue = -1;        // of a diverged training, in Sharpe ratios far below any other
 
 Json json_text(const std::string& text) {
@@ -68,6 +70,10 @@ void show_progress(Shared& shared) {
   if (shared.best) line += str("best ", fixed(*shared.best, 5), " (trial ", shared.best_number, ")  ");
   if (shared.parts > 0) line += str("at most ", duration_text(parts_left / rate), " left");
   log::progress(line);
+  if (!log::stderr_is_terminal() && shared.since_line.seconds() >= kPlainLineSeconds) {
+    log::info("train", line);
+    shared.since_line.restart();
+  }
 }
 
 // One thread's view of the study.
@@ -93,15 +99,18 @@ class Worker {
     } else {
       trial = storage_->create_trial(study_.id);
     }
+    storage_->beat(trial.id);  // from its first moment: a trial that never had a beat is nobody's to fail
     shared_.heart.begin(trial.id);
     std::string end;
     try {
       end = measure(trial);
     } catch (const studies::TrialLost& lost) {
       end = str("dropped: ", lost.what());
+      const std::lock_guard lock(shared_.mutex);
+      --shared_.begun;
     } catch (...) {
       shared_.heart.end(trial.id);
-      fail(trial, "its worker stopped");
+      log::error("train", str("trial ", trial.number, ": ", give_up(trial)));
       throw;
     }
     shared_.heart.end(trial.id);
@@ -123,13 +132,17 @@ class Worker {
     }
   }
 
-  void fail(const studies::Trial& trial, const std::string& reason) {
-    try {
-      storage_->set_trial_attribute(trial.id, studies::Scope::user, "failure", json_text(reason));
-      storage_->finish(trial.id, studies::State::fail);
-    } catch (const Error& error) {
-      log::warning("train", str("trial ", trial.number, " stays RUNNING until its heartbeat is stale: ", error.what()));
+  // What the trial was queued with and this sweep does not draw would stand in its row and not in its agent.
+  std::optional<std::string> foreign_parameter(const studies::Trial& trial) const {
+    std::vector<std::string> names;
+    for (const studies::Parameter& param : trial.params) names.push_back(param.name);
+    if (const Json* fixed = studies::find(trial.system_attributes, "fixed_params")) {
+      for (const auto& member : fixed->members) names.push_back(member.first);
     }
+    for (const std::string& name : names) {
+      if (studies::find_range(shared_.space, name) == nullptr) return name;
+    }
+    return std::nullopt;
   }
 
   Settings draw(studies::Trial& trial) {
@@ -160,7 +173,6 @@ class Worker {
       settings.sources[parameter] = str("study trial ", trial.number);
     }
     trial = ask.trial();
-    check(settings);
     return settings;
   }
 
@@ -168,31 +180,39 @@ class Worker {
   std::string measure(studies::Trial& trial) {
     const Stopwatch watch;
     std::vector<Part> parts;
+    if (const auto foreign = foreign_parameter(trial)) {
+      return refuse(trial, str("it was queued with ", *foreign, ", which this sweep does not draw"));
+    }
+    const Settings settings = draw(trial);
     try {
-      const Settings settings = draw(trial);
-      storage_->set_trial_attribute(trial.id, studies::Scope::user, studies::kObjectiveAttribute,
-                                    json_text(objective_text(shared_.objective.kind())));
-      for (std::int64_t part = 0; part < shared_.objective.parts(); ++part) {
-        if (interrupt_requested() != 0) return give_up(trial);
-        parts.push_back(shared_.objective.measure(settings, part));
-        const double so_far = value_so_far(parts);
-        storage_->report(trial.id, part, so_far);
-        trial.reports.push_back({part, so_far});
-        {
-          const std::lock_guard lock(shared_.mutex);
-          ++shared_.parts;
-          show_progress(shared_);
-        }
-        if (parts.back().idle && shared_.objective.kind() == ObjectiveKind::cappuccino) {
-          return prune(trial, parts, "an agent that does not trade");
-        }
-        if (part + 1 < shared_.objective.parts() && worth_pruning(trial)) return prune(trial, parts, "not promising");
-      }
-    } catch (const studies::TrialLost&) {
-      throw;
+      check(settings);
     } catch (const Error& error) {
-      if (error.fault() == Fault::busy) throw;
-      return diverged(trial, parts, error.what());
+      return refuse(trial, error.what());
+    }
+    storage_->set_trial_attribute(trial.id, studies::Scope::user, studies::kObjectiveAttribute,
+                                  json_text(objective_text(shared_.objective.kind())));
+    storage_->set_trial_attribute(trial.id, studies::Scope::user, studies::kSeenUntilAttribute,
+                                  json_text(iso_utc(shared_.objective.last_time())));
+    for (std::int64_t part = 0; part < shared_.objective.parts(); ++part) {
+      if (shared_.stopping()) return give_up(trial);
+      try {
+        parts.push_back(shared_.objective.measure(settings, part));
+      } catch (const Error& error) {
+        if (error.fault() != Fault::failed) throw;
+        return diverged(trial, parts, error.what());
+      }
+      const double so_far = value_so_far(parts);
+      storage_->report(trial.id, part, so_far);
+      trial.reports.push_back({part, so_far});
+      {
+        const std::lock_guard lock(shared_.mutex);
+        ++shared_.parts;
+        show_progress(shared_);
+      }
+      if (parts.back().idle && shared_.objective.kind() == ObjectiveKind::cappuccino) {
+        return prune(trial, parts, "an agent that does not trade");
+      }
+      if (part + 1 < shared_.objective.parts() && worth_pruning(trial)) return prune(trial, parts, "not promising");
     }
     write_attributes(trial, parts);
     const double value = value_of(shared_.objective.kind(), parts);
@@ -204,6 +224,7 @@ class Worker {
       return "failed: its value is not a number";
     }
     ++shared_.complete;
+    refused_ = 0;
     const bool better = !shared_.best || value > *shared_.best;
     if (better) {
       shared_.best = value;
@@ -231,8 +252,7 @@ class Worker {
     return str("pruned after ", parts.size(), " of ", shared_.objective.parts(), " parts: ", reason);
   }
 
-  // A sampler learns from a bad report, not from a failed trial. A fault before any training (settings that do not fit
-  // each other or the machine) is one of the trial as well.
+  // A sampler learns from a bad report, not from a failed trial.
   std::string diverged(const studies::Trial& trial, const std::vector<Part>& parts, const std::string& reason) {
     storage_->report(trial.id, static_cast<std::int64_t>(parts.size()), kDivergedValue);
     storage_->set_trial_attribute(trial.id, studies::Scope::user, "failure", json_text(reason));
@@ -240,18 +260,36 @@ class Worker {
     const std::lock_guard lock(shared_.mutex);
     ++shared_.finished;
     ++shared_.pruned;
-    return str("pruned: ", reason);
+    return str("pruned, its training diverged: ", reason);
   }
 
-  // Interrupted: failed, and queued again with the same parameters.
-  std::string give_up(const studies::Trial& trial) {
-    fail(trial, "interrupted");
-    storage_->refresh(study_);
-    const bool again =
-        studies::retry(*storage_, study_.id, studies::trial_of(study_, trial.number), kMostRetries).has_value();
+  // Parameters that fit neither each other nor this sweep: failed, for nobody can learn from it. Several in a row end
+  // the sweep.
+  std::string refuse(const studies::Trial& trial, const std::string& reason) {
+    storage_->set_trial_attribute(trial.id, studies::Scope::user, "failure", json_text(reason));
+    storage_->finish(trial.id, studies::State::fail);
+    if (++refused_ >= kMostRefused) {
+      throw Error(Fault::usage, str(refused_, " trials in a row were refused, the last one because ", reason));
+    }
     const std::lock_guard lock(shared_.mutex);
-    ++shared_.requeued;
-    return again ? "interrupted, and queued again" : "interrupted";
+    ++shared_.finished;
+    ++shared_.failed;
+    return str("failed: ", reason);
+  }
+
+  // Interrupted, by a signal or a fault that is not the trial's: failed, and queued again with the same parameters.
+  std::string give_up(const studies::Trial& trial) {
+    try {
+      storage_->finish(trial.id, studies::State::fail);
+      storage_->refresh(study_);
+      const bool again =
+          studies::retry(*storage_, study_.id, studies::trial_of(study_, trial.number), kMostRetries).has_value();
+      const std::lock_guard lock(shared_.mutex);
+      if (again) ++shared_.requeued;
+      return again ? "interrupted, and queued again" : "interrupted";
+    } catch (const Error& error) {  // who finds its heartbeat stale queues it again
+      return str("interrupted, and could not be queued again: ", error.what());
+    }
   }
 
   // The names that existing tools read (commands.md), and what a value can be traced by.
@@ -292,6 +330,7 @@ class Worker {
   studies::Study study_;
   std::unique_ptr<studies::Pruner> pruner_;
   std::unique_ptr<studies::Sampler> sampler_;  // of the trial in hand
+  int refused_ = 0;                            // trials in a row
 };
 
 }  // namespace
@@ -322,6 +361,11 @@ bool Shared::may_begin() {
   ++begun;
   ++running;
   return true;
+}
+
+bool Shared::stopping() {
+  const std::lock_guard lock(mutex);
+  return fault || interrupt_requested() != 0;
 }
 
 void run_worker(Shared& shared, const Settings& settings) { Worker(shared, settings).run(); }

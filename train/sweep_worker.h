@@ -58,7 +58,6 @@ class Heart {
 // What the workers share.
 struct Shared {
   const SweepRequest& request;
-  const Settings& settings;
   const Objective& objective;
   const studies::SearchSpace& space;
   std::string study_name;
@@ -69,10 +68,12 @@ struct Shared {
   std::optional<double> best{};
   std::int64_t best_number = -1;
   std::exception_ptr fault{};
-  Stopwatch watch{};
+  Stopwatch watch{}, since_line{};
 
   // Counts the trial that its caller may begin; false: it shall end.
   bool may_begin();
+  // A signal came, or another worker met a fault: what is under way is finished part by part.
+  bool stopping();
 };
 
 // Runs trials on the calling thread, with a connection of its own, until Shared::may_begin says no. settings: with this
