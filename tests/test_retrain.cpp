@@ -187,7 +187,17 @@ TEST_CASE("retrain: a signal ends it cleanly, saved, and train --resume goes on"
   arguments.erase(std::find(arguments.begin(), arguments.end(), "8192") - 1,
                   std::find(arguments.begin(), arguments.end(), "8192") + 1);
   const pid_t child = start(arguments, directory.path);
-  std::this_thread::sleep_for(std::chrono::seconds(3));
+  // The first update's line, however slow the machine is.
+  const auto updated = [&] {
+    std::error_code none_yet;
+    for (const auto& run : std::filesystem::directory_iterator(directory.path / "runs", none_yet)) {
+      const std::filesystem::path log = run.path() / "logs" / "updates_1.csv";
+      if (std::filesystem::exists(log) && split(read_file(log), '\n').size() >= 3) return true;
+    }
+    return false;
+  };
+  const Stopwatch watch;
+  while (!updated() && watch.seconds() < 120) std::this_thread::sleep_for(std::chrono::milliseconds(100));
   kill(child, SIGTERM);
   CHECK(finish(child) == 143);
   CHECK_FALSE(std::filesystem::exists(directory.path / "deployments/model_0"));

@@ -71,6 +71,7 @@ void take_from_study(Resolved& resolved, const StudySource& source, const std::v
   resolved.storage = storage->info().path;
   resolved.library_version = storage->info().library_version;
   resolved.study_name = name;
+  resolved.trials = static_cast<std::int64_t>(study.trials.size());
   resolved.origin = str("study ", name, ", trial ", trial->number,
                         trial->values.size() == 1 ? str(" (value ", fixed(trial->values[0], 6), ")") : std::string());
   take(resolved, study, given);

@@ -25,6 +25,7 @@ struct Resolved {
   std::string storage, study_name, library_version;
   std::optional<studies::Trial> trial;
   std::optional<studies::Generation> generation;
+  std::int64_t trials = 1;                 // that the trial was chosen among, itself included
   std::optional<std::int64_t> seen_until;  // last bar that the trial was chosen by, seconds since 1970, UTC; if known
   std::vector<studies::Taken> parameters;
   std::vector<std::string> overridden;  // by the serving profile, a line each

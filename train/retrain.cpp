@@ -25,6 +25,7 @@
 #include "platform/text.h"
 #include "release/deployment.h"
 #include "release/gates.h"
+#include "release/ledger.h"
 #include "release/served_actor.h"
 #include "release/sha256.h"
 #include "release/versions.h"
@@ -274,6 +275,16 @@ RetrainResult retrain(const RetrainRequest& request, const Resolved& resolved, P
           agents::actor_mean(content.actor, content.architecture, env::materialize(seen, tech, content.layout)));
     };
   };
+  const Json data_record = data_section(settings, data);
+  release::Ledger ledger(request.deployments, request.name);
+  release::Opening opening;
+  opening.candidate = run_directory.filename().string();
+  opening.first_bar = data.splits.holdout.first_time;
+  opening.last_bar = data.splits.holdout.last_time;
+  opening.bars = holdout.bars_in_segments();
+  opening.data_sha256 = release::sha256(data_record["files"].dump());
+  opening.trials = resolved.trials;
+  const std::int64_t look = ledger.open(opening);
   const evaluation::Backtest judged =
       evaluation::backtest(holdout, data.layout, data.rules, served_actor(holdout), true);
   const evaluation::Backtest validated = evaluation::backtest(data.splits.validation.market, data.layout, data.rules,
@@ -310,7 +321,7 @@ RetrainResult retrain(const RetrainRequest& request, const Resolved& resolved, P
   sections["hyperparameters"] = hyperparameters_section(settings);
   sections["serving"] = {{"profile", settings.run.serving}, {"overrides", resolved.overridden}};
   sections["training"] = training;
-  sections["data"] = data_section(settings, data);
+  sections["data"] = data_record;
   sections["metrics"]["validation"] = json_of(evaluation::metrics_of(validated));
   sections["metrics"]["holdout"] = json_of(metrics);
   for (const evaluation::Reference& reference : references) {
@@ -338,6 +349,7 @@ RetrainResult retrain(const RetrainRequest& request, const Resolved& resolved, P
   const release::Verdict verdict =
       release::decide(champion.state, release::all_passed(gates), candidate_value, champion_value);
   const Json gates_json = release::json_of(gates);
+  ledger.conclude(look, {metrics.sharpe, log_gain(judged, judged), verdict.status});
 
   // Before the step that cannot be taken back: a full disk must not hide what was served.
   const std::filesystem::path report = run_directory / "report.html";
@@ -405,7 +417,8 @@ RetrainResult retrain(const RetrainRequest& request, const Resolved& resolved, P
           ", ended by ", outcome.ended, "; kept iteration ", outcome.best.iteration, " of ", outcome.iterations, "\n");
   text += str("hyperparameters: ", resolved.origin, "\n");
   text += str("\nhold-out, ", iso_utc(data.splits.holdout.first_time), " to ", iso_utc(data.splits.holdout.last_time),
-              ", ", metrics.bars, " bars, seen by nothing before:\n");
+              ", ", metrics.bars, " bars; look ", look, " of this name at a hold-out, ",
+              with_thousands(ledger.read().trials()), " trials behind all of them:\n");
   text += evaluation::table_header();
   text += evaluation::table_line("this model", metrics);
   if (champion.backtest) text += evaluation::table_line("served until now", evaluation::metrics_of(*champion.backtest));
