@@ -175,6 +175,7 @@ SweepResult sweep(const SweepRequest& request, const Settings& settings) {
   prepare_machine(settings);
   const Objective objective(request.objective, settings, largest_lookback(settings, space));
 
+  if (!request.start_from.empty()) studies::open_storage(request.storage)->read_study(request.start_from);  // likewise
   const std::unique_ptr<studies::WritableStorage> storage = studies::create_storage(request.storage);
   const studies::Study before = open_study(*storage, request, settings, objective);
   const std::string& name = before.name;
