@@ -35,7 +35,7 @@ int retrain(const Arguments& arguments) {
   request.deployments = options.get("deployments", "deployments");
   request.runs = options.get("runs", "runs");
   request.promote = !options.has("no-promote");
-  request.command = "ristretto retrain " + join(arguments, " ");
+  request.command = recorded_command("retrain", arguments);
 
   const std::optional<train::StudySource> source = study_of(options);
   std::optional<std::filesystem::path> deployment;

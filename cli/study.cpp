@@ -301,7 +301,8 @@ int study(const Arguments& arguments) {
                   "study.html. With --json, NaN and infinities are the texts \"NaN\", \"Infinity\" and "
                   "\"-Infinity\".");
   options.positional(kVerbs, true);
-  options.value("storage", "URL", "sqlite:///FILE as Optuna names it, or a file; --db FILE is the same");
+  options.value("storage", "URL",
+                "sqlite:///FILE or postgresql://USER@HOST/DB as Optuna names it, or a file; --db FILE is the same");
   options.alias("db", "storage");
   options.value("study-name", "NAME", "of the study in it, where it holds several; --study is the same");
   options.alias("study", "study-name");

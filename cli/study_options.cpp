@@ -2,11 +2,13 @@
 
 #include "platform/error.h"
 #include "platform/text.h"
+#include "studies/storage.h"
 
 namespace ristretto::cli {
 
 void declare_study(Options& options) {
-  options.value("storage", "URL", "the study: sqlite:///FILE as Optuna names it, or a file");
+  options.value("storage", "URL",
+                "the study: sqlite:///FILE or postgresql://USER@HOST/DB as Optuna names it, or a file");
   options.alias("db", "storage");
   options.value("study-name", "NAME", "of the study in it");
   options.alias("study", "study-name");
@@ -33,6 +35,12 @@ std::int64_t whole_number(const Options& options, const std::string& option, std
   const auto number = parse_number<std::int64_t>(*text);
   if (!number) throw Error(Fault::usage, str("--", option, " is '", *text, "', expected a whole number"));
   return *number;
+}
+
+std::string recorded_command(const std::string& name, const std::vector<std::string>& arguments) {
+  std::string command = "ristretto " + name;
+  for (const std::string& argument : arguments) command += " " + studies::without_password(argument);
+  return command;
 }
 
 }  // namespace ristretto::cli

@@ -47,7 +47,9 @@ int sweep(const Arguments& arguments) {
       "Searches hyperparameters: each trial of the study trains on combinatorial purged splits of the bars and is "
       "worth "
       "what its\nagents earn on the bars they did not see. A setting that is given is fixed; the others are drawn.");
-  options.value("storage", "URL", "sqlite:///FILE as Optuna names it, or a file; made where it is not there");
+  options.value(
+      "storage", "URL",
+      "sqlite:///FILE or postgresql://USER@HOST/DB as Optuna names it, or a file; made where it is not there");
   options.alias("db", "storage");
   options.value("study-name", "NAME", "of the study [ristretto-OBJECTIVE]; one of another objective is left alone");
   options.alias("study", "study-name");
@@ -85,7 +87,7 @@ int sweep(const Arguments& arguments) {
   request.space = words_of(options.get("space"));
   request.start_from = options.get("start-from");
   request.start_count = whole_number(options, "start-count", 1);
-  request.command = "ristretto sweep " + join(arguments, " ");
+  request.command = recorded_command("sweep", arguments);
 
   train::Resolved resolved = train::resolve(std::nullopt, std::nullopt, options.given());
   train::Settings& settings = resolved.settings;

@@ -2,8 +2,6 @@
 
 #include <sqlite3.h>
 
-#include <random>
-
 #include "platform/text.h"
 #include "studies/sqlite_schema.h"
 #include "studies/sqlite_storage.h"
@@ -27,10 +25,7 @@ auto guarded(const std::string& path, const char* aim, Work work) {
 
 // Makes the tables where the file has none at all; whoever gets the lock first does.
 void make_tables(const std::string& path, const NewStorage& wanted, const StorageOptions& options) {
-  if (!is_writable(wanted.revision)) {
-    throw Error(Fault::usage,
-                str("the schema revision '", wanted.revision, "' is not written here, expected v3.2.0.a or v3.0.0.d"));
-  }
+  require_writable(wanted);
   SQLite::Database database(path, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, options.busy_timeout_ms);
   const auto empty = [&] { return database.execAndGet("SELECT count(*) FROM sqlite_master").getInt() == 0; };
   if (!empty()) return;
@@ -48,11 +43,6 @@ void damaged(const std::string& where, const SQLite::Column& column, const char*
 
 bool is_busy(const SQLite::Exception& error) {
   return error.getErrorCode() == SQLITE_BUSY || error.getErrorCode() == SQLITE_LOCKED;
-}
-
-void wait_a_little() {
-  thread_local std::minstd_rand generator(std::random_device{}());
-  std::this_thread::sleep_for(std::chrono::microseconds(std::uniform_int_distribution(1000, 20000)(generator)));
 }
 
 void refuse(const std::string& path, const SQLite::Exception& error, const char* aim) {
@@ -93,7 +83,7 @@ SqliteStorage::SqliteStorage(const std::string& path, bool writable, const Stora
   if (writable) check_writable();
   typed_values_ = has_column("trial_values", "value_type");
   typed_reports_ = has_column("trial_intermediate_values", "intermediate_value_type");
-  local_ = options.datetimes == Datetimes::local || (options.datetimes == Datetimes::by_version && made_before_5());
+  local_ = is_local(info_, options);
 }
 
 bool SqliteStorage::has_column(const std::string& table, const std::string& column) {
@@ -114,8 +104,7 @@ void SqliteStorage::require_table(const char* table) {
   if (!has_table("studies")) {
     throw Error(Fault::incompatible, str(info_.path, " is a database without the table 'studies', expected Optuna's"));
   }
-  throw Error(Fault::incompatible, str(info_.path, " has no table '", table, "', expected all of Optuna's"),
-              "let Optuna open the file once (optuna studies --storage URL), or restore it from a copy");
+  no_table(info_, table);
 }
 
 void SqliteStorage::check_revision() {
@@ -133,20 +122,8 @@ void SqliteStorage::check_revision() {
     throw Error(Fault::incompatible, str(info_.path, ": version_info is empty, expected Optuna's version"));
   }
   info_.library_version = text(version.getColumn(1), [&] { return str(info_.path, ": the library version"); });
-  if (!is_readable(info_.revision)) {
-    const bool older = info_.revision < kOldestReadable;
-    throw Error(Fault::incompatible,
-                str(info_.path, " has the schema revision ", info_.revision, " of Optuna ", info_.library_version, ", ",
-                    older ? "older than" : "unknown beside",
-                    " those that are read: v2.6.0.a to v3.2.0.a (Optuna 2.6 to ", "5.0)"),
-                older ? hint : str(hint, " with Optuna 5.0 makes it v3.2.0.a, unless a newer Optuna made the file"));
-  }
-  const std::int64_t schema =
-      integer(version.getColumn(0), [&] { return str(info_.path, ": version_info.schema_version"); });
-  if (schema != kSchemaVersion) {
-    throw Error(Fault::incompatible,
-                str(info_.path, ": version_info.schema_version is ", schema, ", expected ", kSchemaVersion), hint);
-  }
+  require_readable(info_,
+                   integer(version.getColumn(0), [&] { return str(info_.path, ": version_info.schema_version"); }));
 }
 
 void SqliteStorage::check_columns() {
@@ -164,19 +141,8 @@ void SqliteStorage::check_writable() {
   if (sqlite3_db_readonly(database_.getHandle(), "main") != 0) {
     throw Error(Fault::failed, str(info_.path, " may not be written by this user"), "check the file's permissions");
   }
-  if (!is_writable(info_.revision)) {
-    throw Error(Fault::incompatible,
-                str(info_.path, " has the schema revision ", info_.revision, " of Optuna ", info_.library_version,
-                    ", which is read, but not written; expected v3.0.0.d or v3.2.0.a"),
-                str("optuna storage upgrade --storage ", info_.url));
-  }
+  require_writable(info_);
   require_table("trial_heartbeats");
-}
-
-// A version that is no number is taken for a new one.
-bool SqliteStorage::made_before_5() const {
-  const std::string& version = info_.library_version;
-  return parse_number<int>(std::string_view(version).substr(0, version.find('.'))).value_or(5) < 5;
 }
 
 std::unique_ptr<Storage> open_sqlite(const std::string& path, const StorageOptions& options) {

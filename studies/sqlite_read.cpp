@@ -15,13 +15,11 @@ constexpr const char* kHead = "SELECT trial_id, number, state, datetime_start, d
 // A value with its type beside it (from v3.0.0.c and .d on).
 template <class Where>
 double typed_number(const SQLite::Column& value, const SQLite::Column& type, bool nan_allowed, const Where& where) {
-  constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const auto type_where = [&] { return str("the type of ", where()); };
   const std::string_view name = text(type, type_where);
   if (name == "FINITE") return number(value, where);
-  if (name == "INF_POS") return kInfinity;
-  if (name == "INF_NEG") return -kInfinity;
-  if (name == "NAN" && nan_allowed) return std::numeric_limits<double>::quiet_NaN();
+  const std::optional<double> special = number_of_type(name);
+  if (special && (nan_allowed || !std::isnan(*special))) return *special;
   damaged(type_where(), type, nan_allowed ? "FINITE, INF_POS, INF_NEG or NAN" : "FINITE, INF_POS or INF_NEG");
 }
 
@@ -83,11 +81,7 @@ Study SqliteStorage::find_study(const std::string& name) {
     study.name = name;
     return study;
   }
-  const std::vector<std::string> known = all_names();
-  throw Error(Fault::usage,
-              str("there is no study '", name, "' in ", info_.path,
-                  ", expected one of its studies: ", known.empty() ? "it has none" : join(known, ", ")),
-              known.empty() ? std::string{} : str("did you mean --study-name '", nearest_name(name, known), "'?"));
+  unknown_study(info_, name, all_names());
 }
 
 std::size_t SqliteStorage::enter_study(std::int64_t study_id) {

@@ -2,16 +2,10 @@
 
 #include <SQLiteCpp/Statement.h>
 
-#include <algorithm>
-#include <array>
-#include <string_view>
+#include "studies/optuna_tables.h"
 
 namespace ristretto::studies {
 namespace {
-
-constexpr std::array<std::string_view, 6> kReadable = {"v2.6.0.a", "v3.0.0.a", "v3.0.0.b",
-                                                       "v3.0.0.c", "v3.0.0.d", "v3.2.0.a"};
-constexpr std::array<std::string_view, 2> kWritable = {"v3.0.0.d", "v3.2.0.a"};
 
 constexpr const char* kTables = R"(
 CREATE TABLE alembic_version (
@@ -61,39 +55,12 @@ constexpr const char* kTrialsIndex = "CREATE INDEX ix_trials_study_id ON trials 
 
 }  // namespace
 
-bool is_readable(const std::string& revision) {
-  return std::find(kReadable.begin(), kReadable.end(), revision) != kReadable.end();
-}
-
-bool is_writable(const std::string& revision) {
-  return std::find(kWritable.begin(), kWritable.end(), revision) != kWritable.end();
-}
-
-const std::vector<Table>& required_tables() {
-  static const std::vector<Table> all = {
-      {"alembic_version", {"version_num"}},
-      {"version_info", {"schema_version", "library_version"}},
-      {"studies", {"study_id", "study_name"}},
-      {"study_directions", {"study_id", "objective", "direction"}},
-      {"study_user_attributes", {"study_user_attribute_id", "study_id", "key", "value_json"}},
-      {"study_system_attributes", {"study_system_attribute_id", "study_id", "key", "value_json"}},
-      {"trials", {"trial_id", "number", "study_id", "state", "datetime_start", "datetime_complete"}},
-      {"trial_user_attributes", {"trial_user_attribute_id", "trial_id", "key", "value_json"}},
-      {"trial_system_attributes", {"trial_system_attribute_id", "trial_id", "key", "value_json"}},
-      {"trial_params", {"param_id", "trial_id", "param_name", "param_value", "distribution_json"}},
-      {"trial_values", {"trial_id", "objective", "value"}},
-      {"trial_intermediate_values", {"trial_id", "step", "intermediate_value"}},
-  };
-  return all;
-}
-
 void create_schema(SQLite::Database& database, const NewStorage& wanted) {
-  const bool newest = wanted.revision == kWritable.back();
   database.exec(kTables);
-  if (newest) database.exec(kTrialsIndex);
+  if (is_newest(wanted)) database.exec(kTrialsIndex);
   SQLite::Statement version(database, "INSERT INTO version_info VALUES (1, ?, ?)");
   version.bind(1, kSchemaVersion);
-  version.bind(2, !wanted.library_version.empty() ? wanted.library_version : newest ? "5.0.0" : "3.1.0");
+  version.bind(2, library_version_of(wanted));
   version.exec();
   SQLite::Statement revision(database, "INSERT INTO alembic_version VALUES (?)");
   revision.bind(1, wanted.revision);

@@ -8,11 +8,10 @@
 #include <map>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <unordered_map>
 #include <vector>
 
-#include "studies/storage.h"
+#include "studies/optuna_tables.h"
 
 namespace ristretto::studies {
 
@@ -39,8 +38,6 @@ std::string_view text(const SQLite::Column& column, const Where& where) {
 // SQLite's error as ours. `aim` is what the file was opened for: "read", "write".
 [[noreturn]] void refuse(const std::string& path, const SQLite::Exception& error, const char* aim);
 bool is_busy(const SQLite::Exception& error);
-// A few milliseconds, never the same, so that processes that were turned away together do not come back together.
-void wait_a_little();
 
 class SqliteStorage final : public WritableStorage {
  public:
@@ -75,7 +72,6 @@ class SqliteStorage final : public WritableStorage {
   void check_revision();
   void check_writable();
   void check_columns();
-  bool made_before_5() const;
 
   // sqlite_read.cpp, each inside a transaction; where_ names the study.
   std::vector<std::string> all_names();

@@ -22,54 +22,6 @@ void bind(SQLite::Statement& query, int index, const std::optional<T>& value) {
   }
 }
 
-// A number and its type, as two columns hold them.
-struct Typed {
-  std::optional<double> value;
-  const char* type;
-};
-Typed typed(double value) {
-  if (std::isnan(value)) return {{}, "NAN"};
-  if (std::isinf(value)) return {{}, value > 0 ? "INF_POS" : "INF_NEG"};
-  return {value, "FINITE"};
-}
-
-// In the precision of the file, so that what is returned is what will be read.
-Instant as_stored(Instant instant) { return std::chrono::floor<std::chrono::microseconds>(instant); }
-
-bool is_strict(const formats::Json& value) {
-  if (value.kind == formats::Json::Kind::real && !std::isfinite(value.real)) return false;
-  return std::all_of(value.items.begin(), value.items.end(), is_strict) &&
-         std::all_of(value.members.begin(), value.members.end(), [](const auto& m) { return is_strict(m.second); });
-}
-
-void require_strict(const std::string& key, const formats::Json& value) {
-  if (is_strict(value)) return;
-  throw Error(Fault::usage, str("the attribute '", key, "' is ", formats::write_json(value),
-                                ", expected finite numbers: strict readers of JSON refuse the others"));
-}
-
-void require_step(std::int64_t step) {
-  if (step < 0) throw Error(Fault::usage, str("a report is for the step ", step, ", expected 0 or more"));
-}
-
-bool is_finished(State state) { return state != State::running && state != State::waiting; }
-
-// That a trial of this state may have these values: a COMPLETE one as many as objectives, a PRUNED one at most one, no
-// NaN.
-void require_values(State state, const std::vector<double>& values, std::size_t objectives) {
-  const bool fits = state == State::complete ? values.size() == objectives
-                                             : values.size() <= (state == State::pruned ? std::size_t{1} : 0);
-  if (!fits) {
-    throw Error(Fault::usage, str("a trial is ", name_of(state), " with ", values.size(), " values, expected ",
-                                  state == State::complete ? str(objectives)
-                                  : state == State::pruned ? "none or one"
-                                                           : "none"));
-  }
-  if (std::any_of(values.begin(), values.end(), [](double value) { return std::isnan(value); })) {
-    throw Error(Fault::usage, str("a trial is ", name_of(state), " with the value NaN, expected a number"));
-  }
-}
-
 }  // namespace
 
 // Runs one statement that gives no rows; the number of rows that it changed.
@@ -83,30 +35,18 @@ int SqliteStorage::execute(const std::string& sql, const Values&... values) {
 
 std::int64_t SqliteStorage::create_study(const std::string& name, const std::vector<Direction>& directions,
                                          IfExists if_exists) {
-  if (directions.empty() || std::count(directions.begin(), directions.end(), Direction::not_set) > 0) {
-    throw Error(Fault::usage,
-                str("study '", name, "' has no direction, expected minimize or maximize of each objective"));
-  }
+  require_directions(name, directions);
   return writing([&]() -> std::int64_t {
     SQLite::Statement query(database_, "SELECT study_id FROM studies WHERE study_name = ?");
     query.bind(1, name);
     if (query.executeStep()) {
-      if (if_exists == IfExists::refuse) {
-        throw Error(Fault::usage, str(info_.path, " has a study '", name, "' already, expected a new name"),
-                    "go on with it, or choose another --study-name");
-      }
+      if (if_exists == IfExists::refuse) study_exists(info_, name);
       Study study;
       study.id = query.getColumn(0).getInt64();
       enter_study(study.id);
       read_directions(study);
       if (study.directions == directions) return study.id;
-      const auto names = [](const std::vector<Direction>& all) {
-        std::vector<std::string> texts;
-        for (const Direction direction : all) texts.emplace_back(name_of(direction));
-        return join(texts, ", ");
-      };
-      throw Error(Fault::usage,
-                  str(where_, " has the directions ", names(study.directions), ", expected ", names(directions)));
+      other_directions(where_, study.directions, directions);
     }
     execute("INSERT INTO studies (study_name) VALUES (?)", name);
     const std::int64_t id = database_.getLastInsertRowid();
@@ -155,21 +95,13 @@ Trial SqliteStorage::create_trial(std::int64_t study_id) {
 Trial SqliteStorage::add_trial(std::int64_t study_id, const Trial& content) {
   Trial trial = content;
   for (const Report& report : trial.reports) require_step(report.step);
-  if (trial.state == State::waiting) trial.started.reset();
-  if (!is_finished(trial.state)) trial.completed.reset();
-  const auto stored = [&](std::optional<Instant>& instant, bool needed) {
-    if (needed && !instant) instant = now_utc();
-    if (instant) instant = as_stored(*instant);
-    return instant ? std::optional(datetime_text(*instant, local_)) : std::nullopt;
-  };
-  const std::optional<std::string> started = stored(trial.started, trial.state != State::waiting);
-  const std::optional<std::string> completed = stored(trial.completed, is_finished(trial.state));
+  const Stamps stamps = stamp(trial, local_);
   return writing([&] {
     const std::size_t objectives = enter_study(study_id);
     require_values(trial.state, trial.values, objectives);
     // Readers of other processes see nothing of it before the end, where its state is what was asked for.
     execute("INSERT INTO trials (study_id, state, datetime_start, datetime_complete) VALUES (?, ?, ?, ?)", study_id,
-            name_of(trial.state), started, completed);
+            name_of(trial.state), stamps.started, stamps.completed);
     trial.id = database_.getLastInsertRowid();
     execute(
         "UPDATE trials SET number = (SELECT count(*) FROM trials WHERE study_id = ?1 AND trial_id < ?2) "
@@ -314,16 +246,13 @@ std::vector<double> SqliteStorage::last_report(std::int64_t trial_id) {
   query.bind(1, trial_id);
   if (!query.executeStep()) return {};
   const std::string type = query.getColumn(1).getString();
-  if (type == "INF_POS") return {HUGE_VAL};
-  if (type == "INF_NEG") return {-HUGE_VAL};
-  return type == "FINITE" ? std::vector{query.getColumn(0).getDouble()} : std::vector<double>{};
+  if (type == "FINITE") return {query.getColumn(0).getDouble()};
+  const std::optional<double> value = number_of_type(type);
+  return value && !std::isnan(*value) ? std::vector{*value} : std::vector<double>{};
 }
 
 State SqliteStorage::finish(std::int64_t trial_id, State state, const std::vector<double>& values) {
-  if (!is_finished(state) || (state != State::complete && !values.empty())) {
-    throw Error(Fault::usage, str("a trial cannot end ", name_of(state), " with ", values.size(),
-                                  " values, expected COMPLETE with values, PRUNED or FAIL"));
-  }
+  require_end(state, values);
   const State ended = writing([&] {
     const Head head = require_unfinished(trial_id);
     if (head.state == State::waiting) {

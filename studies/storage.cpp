@@ -5,19 +5,20 @@
 #include "platform/error.h"
 #include "platform/text.h"
 #include "studies/distribution.h"
+#include "studies/postgres.h"
 #include "studies/sqlite.h"
 
 namespace ristretto::studies {
 
 std::string url_path(const std::string& url) {
-  const char* expected = "sqlite:///relative.db, sqlite:////absolute.db or a path";
+  const char* expected =
+      "sqlite:///relative.db, sqlite:////absolute.db, a path, or postgresql://user:password@host:port/dbname";
   std::string path = url;
   if (const std::size_t scheme = url.find("://"); scheme != std::string::npos) {
     const std::string dialect = url.substr(0, url.find_first_of("+:"));
     if (dialect != "sqlite") {
       throw Error(Fault::usage,
-                  str("the storage '", url.substr(0, scheme),
-                      "://...' is no SQLite file, the only kind that this version ", "supports; expected ", expected));
+                  str("the storage '", url.substr(0, scheme), "://...' is no SQLite file; expected ", expected));
     }
     path = url.substr(scheme + 3);
     if (path.empty() || path[0] != '/') {
@@ -32,6 +33,20 @@ std::string url_path(const std::string& url) {
     throw Error(Fault::usage, str("the storage '", url, "' names no file, expected ", expected));
   }
   return path;
+}
+
+std::string without_password(const std::string& text) {
+  std::string shown = text;
+  if (const std::size_t scheme = shown.find("://"); scheme != std::string::npos) {
+    const std::size_t begin = shown.find(':', scheme + 3), end = shown.rfind('@');
+    if (begin < end && end != std::string::npos) shown.replace(begin + 1, end - begin - 1, "***");
+  }
+  const std::string option = "password=";
+  for (std::size_t at = shown.find(option); at != std::string::npos; at = shown.find(option, at + option.size())) {
+    const std::size_t begin = at + option.size();
+    shown.replace(begin, std::min(shown.find('&', begin), shown.size()) - begin, "***");
+  }
+  return shown;
 }
 
 namespace {
@@ -53,15 +68,18 @@ std::string existing_path(const std::string& url) {
 }  // namespace
 
 std::unique_ptr<Storage> open_storage(const std::string& url, const StorageOptions& options) {
+  if (is_postgres(url)) return open_postgres(url, options);
   return open_sqlite(existing_path(url), options);
 }
 
 std::unique_ptr<WritableStorage> open_storage_for_writing(const std::string& url, const StorageOptions& options) {
+  if (is_postgres(url)) return open_postgres_for_writing(url, options);
   return open_sqlite_for_writing(existing_path(url), options);
 }
 
 std::unique_ptr<WritableStorage> create_storage(const std::string& url, const NewStorage& wanted,
                                                 const StorageOptions& options) {
+  if (is_postgres(url)) return create_postgres(url, wanted, options);
   const std::string path = url_path(url);
   std::error_code ignored;
   if (std::filesystem::exists(path, ignored)) existing_path(url);

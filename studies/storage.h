@@ -1,5 +1,5 @@
 // Where studies are kept: an Optuna RDB database, named by Optuna's URL. The interface is free of databases;
-// sqlite*.cpp have all the SQL of one (study.md, "Rules for every write").
+// sqlite*.cpp and postgres*.cpp have the SQL of one each (study.md, "Rules for every write", "PostgreSQL").
 #pragma once
 
 #include <memory>
@@ -23,8 +23,8 @@ struct StorageOptions {
 };
 
 struct StorageInfo {
-  std::string path;             // of the file
-  std::string url;              // sqlite:///..., as Optuna names it
+  std::string path;             // of the file; of a database its url
+  std::string url;              // sqlite:///..., as Optuna names it, without a password
   std::string revision;         // alembic's, such as v3.2.0.a
   std::string library_version;  // of the Optuna that made or last upgraded it
 };
@@ -129,5 +129,8 @@ std::optional<Trial> retry(WritableStorage& storage, std::int64_t study_id, cons
 // The path of sqlite:///relative.db, sqlite:////absolute.db or of a plain path. Throws Error(usage) for other
 // databases.
 std::string url_path(const std::string& url);
+
+// A URL, or an argument that holds one, with *** in the place of a password, for messages, logs and records.
+std::string without_password(const std::string& text);
 
 }  // namespace ristretto::studies

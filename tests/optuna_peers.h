@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "optuna_files.h"
+#include "studies/storage.h"
 
 namespace ristretto::studies {
 
@@ -41,9 +42,9 @@ class Process {
     REQUIRE(waitpid(std::exchange(pid_, -1), &status, 0) > 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
-  void kill() {
+  void kill(int signal = SIGKILL) {
     if (pid_ < 0) return;
-    ::kill(pid_, SIGKILL);
+    ::kill(pid_, signal);
     waitpid(std::exchange(pid_, -1), nullptr, 0);
   }
 
@@ -79,8 +80,8 @@ inline Process optuna_peer(const std::string& version, std::vector<std::string> 
   return Process(arguments, {"TZ=" + time_zone, "OMP_NUM_THREADS=1"}, out);
 }
 
-inline Json dump_of(const std::string& version, const std::string& database, const std::string& time_zone = "UTC") {
-  const std::string out = database + ".json";
+inline Json dump_of(const std::string& version, const std::string& database, const std::string& out,
+                    const std::string& time_zone = "UTC") {
   REQUIRE(optuna_peer(version, {"dump", database, out}, "/dev/null", time_zone).wait() == 0);
   return formats::read_json(bytes_of(out), out);
 }
@@ -119,6 +120,22 @@ inline Json study_json(const Study& study) {
                       {"system_attrs", attributes_json(study.system_attributes)},
                       {"best", best},
                       {"trials", array_json(trials)}});
+}
+
+// Where our reading of the storage is not that version's; "" where it is.
+inline std::string disagreement(const std::string& version, const std::string& url, const std::string& out,
+                                const char* zone = "UTC") {
+  const auto storage = open_storage(url);
+  std::vector<Json> studies;
+  for (const std::string& name : storage->study_names()) studies.push_back(study_json(storage->read_study(name)));
+  Json theirs = dump_of(version, url, out, zone);
+  if (version == "3.1.0") {
+    // Its best trial knows no constraints, and takes an infinity, stored as NULL, for the smallest number.
+    for (std::vector<Json>* all : {&studies, &theirs.members.at(0).second.items}) {
+      for (Json& study : *all) std::erase_if(study.members, [](const auto& member) { return member.first == "best"; });
+    }
+  }
+  return difference(plain(object_json({{"studies", array_json(studies)}})), theirs);
 }
 
 }  // namespace ristretto::studies

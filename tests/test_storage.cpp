@@ -161,10 +161,11 @@ TEST_CASE("storage: URLs are Optuna's, a plain path is taken, other databases ar
   CHECK(url_path("sqlite+pysqlite:///a.db") == "a.db");
   CHECK(url_path("databases/a.db") == "databases/a.db");
   CHECK(open_storage("sqlite:///" + kExample)->info().url == "sqlite:///" + kExample);
-  const Caught postgres = caught([] { url_path("postgresql://user:secret@host/db"); });
-  CHECK(postgres.fault == Fault::usage);
-  CHECK(contains(postgres.text, "the storage 'postgresql://...' is no SQLite file, the only kind that this version"));
-  CHECK_FALSE(contains(postgres.text, "secret"));
+  const Caught mysql = caught([] { open_storage("mysql://user:secret@host/db"); });
+  CHECK(mysql.fault == Fault::usage);
+  CHECK(contains(mysql.text, "the storage 'mysql://...' is no SQLite file; expected sqlite:///relative.db"));
+  CHECK(contains(mysql.text, "or postgresql://user:password@host:port/dbname"));
+  CHECK_FALSE(contains(mysql.text, "secret"));
   for (const char* url : {"mysql://h/db", "redis://h", "sqlite://", "sqlite:///", "sqlite:///:memory:", "",
                           "sqlite://a.db", "sqlite:///a.db?timeout=3"}) {
     INFO(url);

@@ -1,5 +1,6 @@
 // Files that we write read by real Optunas, and theirs by us (study.md, "Conformance tests", A, B, D, G).
 #include "optuna_peers.h"
+#include "storage_scenarios.h"
 #include "studies/storage.h"
 
 using namespace ristretto;
@@ -10,67 +11,6 @@ using agents::IntRange;
 using agents::Value;
 
 namespace {
-
-const double kNan = std::numeric_limits<double>::quiet_NaN();
-
-// Every state, 1 and 3 objectives, infinities, NaN, all distributions, non-ASCII, attributes, queue, heartbeats.
-void write_everything(WritableStorage& storage) {
-  const std::int64_t study = storage.create_study("everything 'quoted' é 🚀", {Direction::maximize});
-  storage.set_study_attribute(study, Scope::user, "text", text_json("Überhebel \"quoted\" 中文 \x7f\x01 🚀"));
-  storage.set_study_attribute(
-      study, Scope::user, "nested",
-      object_json({{"a", array_json({integer_json(1), number_json(1e16), Json{}, boolean_json(true)})},
-                   {"b", object_json({})}}));
-  storage.set_study_attribute(study, Scope::system, "note", number_json(1e-5));
-  const Choices mixed{{Value{}, Value(true), Value(1.5), Value("text"), Value(std::int64_t{7}), Value(kInfinity)}};
-  for (int k = 0; k < 6; ++k) {
-    const Trial trial = storage.create_trial(study);
-    storage.beat(trial.id);
-    storage.set_param(trial.id, "f", -1.5 + k / 7.0, FloatRange{-1.5, 2.5});
-    storage.set_param(trial.id, "f_log", 1e-9 * (k + 1), FloatRange{1e-9, 1e-3, 0, true});
-    storage.set_param(trial.id, "f_step", 0.88 + 0.01 * k, FloatRange{0.88, 0.995, 0.01});
-    storage.set_param(trial.id, "f_single", 0.25, FloatRange{0.25, 0.25});
-    storage.set_param(trial.id, "i", std::int64_t{-10 + k % 5}, IntRange{-10, -5});
-    storage.set_param(trial.id, "i_log", std::int64_t{1} << k, IntRange{1, 4096, 1, true});
-    storage.set_param(trial.id, "i_step", std::int64_t{512 + 256 * (k % 4)}, IntRange{512, 1500, 256});
-    storage.set_param(trial.id, "c", mixed.choices[static_cast<std::size_t>(k)], mixed);
-    storage.set_param(trial.id, "ключ", "linear", Choices{{Value("linear")}});
-    for (const auto& [step, value] :
-         std::vector<Report>{{0, 0.5}, {3, kNan}, {1, kInfinity}, {2, -kInfinity}, {1000000, 1e-320}, {10, 5e300}}) {
-      storage.report(trial.id, step, value);
-    }
-    storage.set_trial_attribute(trial.id, Scope::user, "list", array_json({number_json(0.1 * k), text_json("é")}));
-    storage.set_trial_attribute(trial.id, Scope::system, "constraints", array_json({number_json(k - 4.0)}));
-    storage.finish(trial.id, State::complete, {k == 3 ? kInfinity : k == 4 ? -kInfinity : 0.1 * k});
-  }
-  const Trial pruned = storage.create_trial(study);
-  storage.report(pruned.id, 7, 0.75);
-  storage.report(pruned.id, 2, 9);
-  storage.finish(pruned.id, State::pruned);
-  storage.finish(storage.create_trial(study).id, State::pruned);
-  storage.finish(storage.create_trial(study).id, State::complete, {kNan});
-  storage.finish(storage.create_trial(study).id, State::fail);
-  enqueue(storage, study, {{"f", 0.125}, {"c", Value{}}, {"i", std::int64_t{-7}}}, {{"from", text_json("us")}});
-  enqueue(storage, study, {{"f", 0.25}});
-  storage.claim_waiting(study);
-  const Study so_far = storage.read_study("everything 'quoted' é 🚀");
-  retry(storage, study, so_far.trials[9], 3);
-  Trial imported = so_far.trials[1];
-  imported.values = {0.25};
-  storage.add_trial(study, imported);
-  storage.set_param(storage.create_trial(study).id, "f", 3.0, FloatRange{0, 5, 0.5});  // another range, left RUNNING
-
-  const std::int64_t multi =
-      storage.create_study("multi", {Direction::maximize, Direction::minimize, Direction::maximize});
-  storage.set_study_attribute(multi, Scope::system, "study:metric_names",
-                              array_json({text_json("sharpe"), text_json("drawdown"), text_json("alpha")}));
-  for (int k = 0; k < 6; ++k) {
-    const Trial trial = storage.create_trial(multi);
-    storage.set_trial_attribute(trial.id, Scope::system, "constraints", array_json({number_json(k == 2 ? 1 : -1)}));
-    storage.finish(trial.id, State::complete, {k * 1.0, k % 3 * 1.0, k == 5 ? kInfinity : -k * 0.5});
-  }
-  storage.create_study("empty", {Direction::minimize});
-}
 
 // Optuna's `best` of each study by its command line, from the first study on.
 struct Ranking {
@@ -86,21 +26,6 @@ const Ranking kRankings[] = {
     {"ties", Direction::maximize, {{State::complete, 1}, {State::complete, 3}, {State::complete, 3}}},
     {"pruned", Direction::minimize, {{State::pruned, -9}, {State::complete, 3}, {State::fail, 0}}},
 };
-
-// Where our reading of the file is not that version's; "" where it is.
-std::string disagreement(const std::string& version, const std::string& path, const char* zone) {
-  const auto storage = open_storage(path);
-  std::vector<Json> studies;
-  for (const std::string& name : storage->study_names()) studies.push_back(study_json(storage->read_study(name)));
-  Json theirs = dump_of(version, path, zone);
-  if (version == "3.1.0") {
-    // Its best trial knows no constraints, and takes an infinity, stored as NULL, for the smallest number.
-    for (std::vector<Json>* all : {&studies, &theirs.members.at(0).second.items}) {
-      for (Json& study : *all) std::erase_if(study.members, [](const auto& member) { return member.first == "best"; });
-    }
-  }
-  return difference(plain(object_json({{"studies", array_json(studies)}})), theirs);
-}
 
 int run(const std::string& version, const std::vector<std::string>& arguments, const std::string& out,
         bool with_errors = false) {
@@ -122,8 +47,8 @@ TEST_SUITE("interop") {
         NewStorage wanted;
         wanted.revision = revision_of(version);
         wanted.library_version = version;
-        write_everything(*create_storage(path, wanted));
-        CHECK(disagreement(version, path, zone) == "");
+        scenario::write_everything(*create_storage(path, wanted));
+        CHECK(disagreement(version, path, path + ".json", zone) == "");
         CHECK(run(version, {"storage", "upgrade", "--storage", "sqlite:///" + path}, out, true) == 0);
         CHECK(contains(bytes_of(out), "This storage is up-to-date."));
         CHECK(open_storage(path)->info().revision == wanted.revision);
@@ -141,7 +66,7 @@ TEST_SUITE("interop") {
         const std::string path = (scratch.path / "theirs.db").string();
         REQUIRE(optuna_peer(version, {"corpus", path}, "/dev/null", zone).wait() == 0);
         const std::string before = bytes_of(path);
-        CHECK(disagreement(version, path, zone) == "");
+        CHECK(disagreement(version, path, path + ".json", zone) == "");
         CHECK(bytes_of(path) == before);
         use_time_zone("UTC");
       }
@@ -187,21 +112,14 @@ TEST_SUITE("interop") {
       wanted.library_version = version;
       const auto storage = create_storage(path, wanted);
       const std::int64_t study = storage->create_study("s", {Direction::minimize});
-      const Choices kinds{{Value("a"), Value{}, Value(std::int64_t{3}), Value(2.5), Value(true)}};
-      for (int k = 0; k < 6; ++k) {
-        const Trial trial = storage->create_trial(study);
-        storage->set_param(trial.id, "x", k - 2.5, FloatRange{-5, 5});
-        storage->set_param(trial.id, "kind", kinds.choices[static_cast<std::size_t>(k % 5)], kinds);
-        for (int step = 0; step < 8; ++step) storage->report(trial.id, step, std::abs(k - 2.5) + step);
-        storage->finish(trial.id, State::complete, {std::abs(k - 2.5)});
-      }
+      scenario::six_trials(*storage, study);
       CHECK(optuna_peer(version, {"go_on", path, "s", "20"}).wait() == 0);
       const Study read = storage->read_study("s");
       CHECK(read.trials.size() == 26);
       CHECK(std::any_of(read.trials.begin() + 6, read.trials.end(), [](const Trial& trial) {
         return find(trial.system_attributes, "completed_rung_0") != nullptr;
       }));
-      CHECK(disagreement(version, path, "UTC") == "");
+      CHECK(disagreement(version, path, path + ".json") == "");
 
       // Both refuse a distribution that conflicts, in the same words.
       CHECK(optuna_peer(version, {"conflicts", path, "s"}, out).wait() == 0);
@@ -278,7 +196,7 @@ TEST_SUITE("interop") {
       const Scratch scratch;
       const std::string path = (scratch.path / "ours.db").string(), out = (scratch.path / "out").string();
       const auto storage = create_storage(path);
-      write_everything(*storage);
+      scenario::write_everything(*storage);
       REQUIRE(optuna_peer(version, {"dashboard", path, out}).wait() == 0);
       const Json shown_there = formats::read_json(bytes_of(out), out);
       REQUIRE(shown_there.members.size() == storage->study_names().size());

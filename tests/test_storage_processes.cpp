@@ -1,72 +1,11 @@
 // Several processes, ours and Optuna's, on one file (study.md, "Conformance tests", C).
-#include <random>
-#include <set>
-
-#include "optuna_peers.h"
+#include "storage_workers.h"
 #include "studies/storage.h"
 
 using namespace ristretto;
 using namespace ristretto::studies;
-using agents::FloatRange;
-using agents::IntRange;
 
 namespace {
-
-bool is_finished(const Trial& trial) { return trial.state != State::running && trial.state != State::waiting; }
-
-std::size_t finished(const Study& study) {
-  return static_cast<std::size_t>(std::count_if(study.trials.begin(), study.trials.end(), is_finished));
-}
-
-void note(const std::string& log, std::int64_t number) { std::ofstream(log, std::ios::app) << number << "\n"; }
-
-// Trials like those of optuna_peer.py until the study has `goal` finished ones; their numbers go to `log`.
-void work(const std::string& path, std::size_t goal, const std::string& log) {
-  const auto storage = open_storage_for_writing(path);
-  Study study = storage->read_study("s");
-  std::minstd_rand generator(std::random_device{}());
-  for (; finished(study) < goal; storage->refresh(study)) {
-    const Trial trial = storage->create_trial(study.id);
-    storage->beat(trial.id);
-    const double x = std::uniform_real_distribution(-5.0, 5.0)(generator);
-    storage->set_param(trial.id, "x", x, FloatRange{-5, 5});
-    storage->set_param(trial.id, "n", std::int64_t{7}, IntRange{1, 64, 1, true});
-    for (int step = 0; step < 3; ++step) storage->report(trial.id, step, x * x + step);
-    storage->set_trial_attribute(trial.id, Scope::user, "who", text_json("ristretto"));
-    storage->finish(trial.id, State::complete, {x * x + 7});
-    note(log, trial.number);
-  }
-}
-
-// Takes WAITING trials until there are none. Those that it could finish go to `log`, those it lost to `log`.lost.
-void claim(const std::string& path, const std::string& log) {
-  const auto storage = open_storage_for_writing(path);
-  const std::int64_t study = storage->read_study("s").id;
-  while (const std::optional<Trial> trial = storage->claim_waiting(study)) {
-    sleep_ms(20 + static_cast<int>(trial->number % 7) * 5);
-    try {
-      storage->finish(trial->id, State::complete, {1});
-      note(log, trial->number);
-    } catch (const TrialLost&) {
-      note(log + ".lost", trial->number);
-    }
-  }
-}
-
-// This executable again, as one of the workers above.
-Process worker(const std::string& job, const std::string& path, std::size_t goal, const std::string& log) {
-  return Process({"/proc/self/exe", "--no-skip", "--test-case=worker*"},
-                 {"WORKER_JOB=" + job, "WORKER_PATH=" + path, str("WORKER_GOAL=", goal), "WORKER_LOG=" + log});
-}
-
-std::multiset<std::int64_t> numbers_in(const std::string& log) {
-  std::multiset<std::int64_t> numbers;
-  if (!fs::exists(log)) return numbers;
-  for (const std::string& line : split(bytes_of(log), '\n')) {
-    if (!line.empty()) numbers.insert(*parse_number<std::int64_t>(line));
-  }
-  return numbers;
-}
 
 std::string asked(const std::string& path, const std::string& sql) {
   SQLite::Database database(path, SQLite::OPEN_READWRITE, 60000);
@@ -104,17 +43,7 @@ std::string new_study(const Scratch& scratch, bool wal = false, const std::strin
 }  // namespace
 
 // What worker() starts.
-TEST_CASE("worker" * doctest::skip()) {
-  const std::string job = std::getenv("WORKER_JOB"), path = std::getenv("WORKER_PATH");
-  const std::string log = std::getenv("WORKER_LOG");
-  if (job == "work") work(path, *parse_number<std::size_t>(std::getenv("WORKER_GOAL")), log);
-  if (job == "claim") claim(path, log);
-  if (job == "create") {
-    while (!fs::exists(log)) sleep_ms(1);
-    const auto storage = create_storage(path);
-    storage->create_trial(storage->create_study("s", {Direction::minimize}, IfExists::reuse));
-  }
-}
+TEST_CASE("worker" * doctest::skip()) { run_worker(); }
 
 TEST_CASE("storage: 8 processes that make one new file at once make one schema, one version and one study") {
   for (int round = 0; round < 3; ++round) {
@@ -312,7 +241,7 @@ TEST_SUITE("interop") {
     storage->refresh(study);
     CHECK(study.trials.size() - finished(study) == left - with_heartbeat);
     for (const std::string& version : installed({"5.0.0"})) {
-      const Json dump = dump_of(version, path);
+      const Json dump = dump_of(version, path, path + ".json");
       CHECK(difference(plain(study_json(study)), dump.find("studies")->items.at(0)) == "");
     }
   }

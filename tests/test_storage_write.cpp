@@ -1,75 +1,39 @@
-#include <functional>
 #include <thread>
 
-#include "optuna_files.h"
+#include "storage_scenarios.h"
 #include "studies/datetime.h"
-#include "studies/distribution.h"
-#include "studies/storage.h"
 
 using namespace ristretto;
 using namespace ristretto::studies;
-using agents::Choices;
-using agents::FloatRange;
-using agents::IntRange;
-using agents::Value;
 
 namespace {
 
-// A new file and the storage that writes it, with one study to minimize.
-struct Fresh {
+// A new file and the storage that writes it.
+struct Sqlite {
   Scratch scratch;
   std::string path = (scratch.path / "new.db").string();
-  std::unique_ptr<WritableStorage> storage = create_storage(path);
-  std::int64_t study = storage->create_study("a", {Direction::minimize});
-
-  std::string asked(const std::string& sql) const {
-    SQLite::Database database(path, SQLite::OPEN_READWRITE);
-    return database.execAndGet(sql).getString();
-  }
-  void change(const std::string& sql) const {
-    SQLite::Database database(path, SQLite::OPEN_READWRITE);
-    database.exec(sql);
-  }
-  Study read() const { return open_storage(path)->read_study("a"); }
+  Fresh fresh{path,
+              [this](const std::string& sql) {
+                SQLite::Database database(path, SQLite::OPEN_READWRITE);
+                SQLite::Statement statement(database, sql);
+                return statement.executeStep() && !statement.getColumn(0).isNull() ? statement.getColumn(0).getString()
+                                                                                   : "";
+              },
+              [this] { return bytes_of(path); },
+              {"datetime('now', '-61 seconds')", "datetime('now', '-61 seconds') || '.000000'"}};
 };
 
-const double kNan = std::numeric_limits<double>::quiet_NaN();
+void run(void (*check)(Fresh&)) {
+  Sqlite sqlite;
+  check(sqlite.fresh);
+}
 
 }  // namespace
 
 TEST_CASE("storage: what is written of a trial is what is read, and what Optuna's tables hold") {
-  Fresh fresh;
-  WritableStorage& storage = *fresh.storage;
-  const Trial trial = storage.create_trial(fresh.study);
-  CHECK(trial.number == 0);
-  CHECK(trial.state == State::running);
-  storage.set_param(trial.id, "lr", 1e-5, FloatRange{1e-6, 1e-3, 0, true});
-  storage.set_param(trial.id, "width", std::int64_t{512}, IntRange{128, 1000, 64});
-  storage.set_param(trial.id, "kind", Value("tanh"), Choices{{Value("relu"), Value("tanh"), Value{}, Value(2.5)}});
-  CHECK(storage.report(trial.id, 0, 0.5));
-  CHECK(storage.report(trial.id, 2, kNan));
-  CHECK(storage.report(trial.id, 1, -kInfinity));
-  CHECK_FALSE(storage.report(trial.id, 0, 0.75));
-  storage.set_trial_attribute(trial.id, Scope::user, "note", text_json("naïve 🚀"));
-  storage.set_trial_attribute(trial.id, Scope::user, "note", text_json("second"));
-  storage.set_trial_attribute(trial.id, Scope::system, "constraints", array_json({number_json(-1), number_json(0)}));
-  CHECK(storage.finish(trial.id, State::complete, {0.125}) == State::complete);
-
-  const Study study = fresh.read();
-  REQUIRE(study.trials.size() == 1);
-  const Trial& read = study.trials[0];
-  CHECK(read.state == State::complete);
-  CHECK(read.values == std::vector{0.125});
-  CHECK(read.find_param("lr")->value == Value(1e-5));
-  CHECK(read.find_param("width")->value == Value(std::int64_t{512}));
-  CHECK(read.find_param("kind")->value == Value("tanh"));
-  REQUIRE(read.reports.size() == 3);
-  CHECK(read.reports[0].value == 0.5);
-  CHECK(read.reports[1].value == -kInfinity);
-  CHECK(std::isnan(read.reports[2].value));
-  CHECK(find(read.user_attributes, "note")->text == "second");
-  CHECK(read.started == trial.started);
-  CHECK((read.completed >= read.started));
+  Sqlite sqlite;
+  Fresh& fresh = sqlite.fresh;
+  scenario::written_is_read(fresh);
   CHECK(fresh.asked("SELECT group_concat(distribution_json, ';') FROM trial_params") ==
         R"({"name": "FloatDistribution", "attributes": {"step": null, "low": 1e-06, "high": 0.001, "log": true}};)"
         R"({"name": "IntDistribution", "attributes": {"log": false, "step": 64, "low": 128, "high": 960}};)"
@@ -78,173 +42,22 @@ TEST_CASE("storage: what is written of a trial is what is read, and what Optuna'
         "real1.0e-05,real512.0,real1.0");
   CHECK(fresh.asked("SELECT group_concat(ifnull(intermediate_value, 'NULL') || intermediate_value_type) FROM "
                     "(SELECT * FROM trial_intermediate_values ORDER BY step)") == "0.5FINITE,NULLINF_NEG,NULLNAN");
-  CHECK(fresh.asked("SELECT value_json FROM trial_system_attributes") == "[-1.0, 0.0]");
-  CHECK(fresh.asked("SELECT datetime_start FROM trials") == datetime_text(*trial.started, false));
+  CHECK(fresh.asked("SELECT datetime_start FROM trials") == datetime_text(*fresh.read().trials[0].started, false));
   CHECK(fresh.asked("PRAGMA integrity_check") == "ok");
 }
 
-TEST_CASE("storage: a finished trial is never written again") {
-  Fresh fresh;
-  WritableStorage& storage = *fresh.storage;
-  storage.create_trial(fresh.study);
-  const Trial trial = storage.create_trial(fresh.study);
-  CHECK(trial.number == 1);
-  storage.finish(trial.id, State::fail);
-  const std::string before = bytes_of(fresh.path);
-  const FloatRange range{0, 1};
-  for (const auto& write : std::vector<std::function<void()>>{
-           [&] { storage.set_param(trial.id, "x", 0.5, range); }, [&] { storage.report(trial.id, 0, 1); },
-           [&] { storage.set_trial_attribute(trial.id, Scope::user, "k", {}); },
-           [&] { storage.finish(trial.id, State::complete, {1}); }}) {
-    CHECK_THROWS_AS(write(), TrialLost);
-    CHECK(contains(caught(write).text, "Trial#1 has already finished and can not be updated."));
-  }
-  CHECK_FALSE(storage.beat(trial.id));
-  CHECK(bytes_of(fresh.path) == before);
-}
+TEST_CASE("storage: a finished trial is never written again") { run(scenario::finished_stays); }
 
-TEST_CASE("storage: how a trial can end") {
-  Fresh fresh;
-  WritableStorage& storage = *fresh.storage;
-  const auto ended = [&](State state, const std::vector<double>& values, const std::vector<Report>& reports) {
-    const Trial trial = storage.create_trial(fresh.study);
-    for (const Report& report : reports) storage.report(trial.id, report.step, report.value);
-    storage.finish(trial.id, state, values);
-    return fresh.read().trials.back();
-  };
-  CHECK(ended(State::complete, {-kInfinity}, {}).values == std::vector{-kInfinity});
-  CHECK(ended(State::complete, {kNan}, {}).state == State::fail);
-  CHECK(ended(State::complete, {kNan}, {}).values.empty());
-  CHECK(ended(State::pruned, {}, {{3, 0.25}, {1, 7.0}}).values == std::vector{0.25});
-  CHECK(ended(State::pruned, {}, {{3, kInfinity}}).values == std::vector{kInfinity});
-  CHECK(ended(State::pruned, {}, {{3, kNan}, {1, 7.0}}).values.empty());
-  CHECK(ended(State::pruned, {}, {}).state == State::pruned);
-  CHECK(ended(State::fail, {}, {{0, 1.0}}).values.empty());
-
-  const Trial open = storage.create_trial(fresh.study);
-  const Trial waiting = enqueue(storage, fresh.study, {});
-  const std::vector<std::pair<std::function<void()>, const char*>> refused = {
-      {[&] { storage.finish(open.id, State::complete, {}); }, "COMPLETE with 0 values, expected 1"},
-      {[&] {
-         storage.finish(open.id, State::complete, {1, kNan});
-       },
-       "COMPLETE with 2 values, expected 1"},
-      {[&] { storage.finish(open.id, State::pruned, {1}); }, "cannot end PRUNED with 1 values"},
-      {[&] { storage.finish(open.id, State::running); }, "cannot end RUNNING"},
-      {[&] { storage.finish(waiting.id, State::fail); }, "is WAITING, expected a claim"},
-      {[&] { storage.finish(99, State::fail); }, "no trial with the id 99"},
-      {[&] { storage.report(open.id, -1, 0); }, "for the step -1, expected 0 or more"},
-      {[&] {
-         storage.set_trial_attribute(open.id, Scope::user, "k", array_json({Json{}, object_json({})}));
-       },
-       ""},
-  };
-  for (const auto& [write, message] : refused) {
-    const Caught found = caught(write);
-    INFO(found.text);
-    CHECK(contains(found.text, message));
-    if (*message) CHECK(found.fault == Fault::usage);
-  }
-  Json nan;
-  nan.kind = Json::Kind::real;
-  nan.real = kNan;
-  CHECK(contains(caught([&] { storage.set_trial_attribute(open.id, Scope::user, "k", array_json({nan})); }).text,
-                 "the attribute 'k' is [NaN], expected finite numbers"));
-  CHECK(fresh.read().trials[static_cast<std::size_t>(open.number)].state == State::running);
-}
+TEST_CASE("storage: how a trial can end") { run(scenario::ends); }
 
 TEST_CASE("storage: a parameter's distributions may differ in range alone, values must fit") {
-  Fresh fresh;
-  WritableStorage& storage = *fresh.storage;
-  const Trial first = storage.create_trial(fresh.study);
-  storage.set_param(first.id, "x", 0.5, FloatRange{0, 1});
-  storage.set_param(first.id, "n", std::int64_t{3}, IntRange{1, 8});
-  storage.set_param(first.id, "c", true, Choices{{Value(true), Value(std::int64_t{2})}});
-  const Trial trial = storage.create_trial(fresh.study);
-  const auto message = [&](const char* name, const Value& value, const agents::Range& range) {
-    const Caught found = caught([&] { storage.set_param(trial.id, name, value, range); });
-    CHECK(found.fault == Fault::usage);
-    return found.text;
-  };
-  CHECK(contains(message("x", std::int64_t{1}, IntRange{0, 1}),
-                 "Cannot set different distribution kind to the same parameter name."));
-  CHECK(contains(message("x", 0.5, FloatRange{0.1, 1, 0, true}),
-                 "Cannot set different log configuration to the same parameter name."));
-  CHECK(contains(message("n", std::int64_t{1}, IntRange{1, 8, 1, true}),
-                 "Cannot set different log configuration to the same parameter name."));
-  CHECK(contains(message("c", true, Choices{{Value(true), Value(std::int64_t{3})}}),
-                 "CategoricalDistribution does not support dynamic value space."));
-  CHECK(contains(message("c", true, Choices{{Value(true)}}), "does not support dynamic value space."));
-  CHECK(contains(message("y", Value("text"), FloatRange{0, 1}), "is \"text\", expected a finite number"));
-  CHECK(contains(message("y", kNan, FloatRange{0, 1}), "is NaN, expected a finite number"));
-  CHECK(contains(message("y", 0.5, IntRange{0, 1}), "is 0.5, expected an integer"));
-  CHECK(contains(message("y", Value("z"), Choices{{Value("a")}}), "is \"z\", expected one of its choices"));
-  CHECK(contains(message("y", 0.5, FloatRange{2, 1}), "has low above high"));
-  CHECK(contains(message("y", 0.5, FloatRange{0, kInfinity}), "'high' that is no finite number"));
-  storage.set_param(trial.id, "x", 7.0, FloatRange{0, 5, 0.5});                          // fixed_params may lie outside
-  storage.set_param(trial.id, "c", std::int64_t{1}, Choices{{Value(1.0), Value(2.0)}});  // Python's 1 == 1.0 == True
-  CHECK(contains(message("x", 1.0, FloatRange{0, 5}), "'x' is set already"));
-  // Another study is free.
-  const std::int64_t other = storage.create_study("b", {Direction::maximize});
-  storage.set_param(storage.create_trial(other).id, "x", std::int64_t{1}, IntRange{0, 1});
-  CHECK(fresh.read().trials[1].params.size() == 2);
+  run(scenario::params_fit);
 }
 
-TEST_CASE("storage: studies are made once, and used again only with their directions") {
-  Fresh fresh;
-  WritableStorage& storage = *fresh.storage;
-  CHECK(storage.create_study("a", {Direction::minimize}, IfExists::reuse) == fresh.study);
-  const Caught taken = caught([&] { storage.create_study("a", {Direction::minimize}); });
-  CHECK(taken.fault == Fault::usage);
-  CHECK(contains(taken.text, "has a study 'a' already"));
-  CHECK(contains(caught([&] { storage.create_study("a", {Direction::maximize}, IfExists::reuse); }).text,
-                 "study 'a' has the directions MINIMIZE, expected MAXIMIZE"));
-  CHECK(caught([&] { storage.create_study("b", {}); }).fault == Fault::usage);
-  CHECK(caught([&] { storage.create_study("b", {Direction::not_set}); }).fault == Fault::usage);
-  CHECK(storage.create_study("three", {Direction::maximize, Direction::minimize, Direction::maximize}) == 2);
-  CHECK(storage.study_names() == std::vector<std::string>{"a", "three"});
-  storage.set_study_attribute(2, Scope::system, "study:metric_names", array_json({text_json("s"), text_json("d")}));
-  storage.set_study_attribute(2, Scope::user, "n", integer_json(1));
-  storage.set_study_attribute(2, Scope::user, "n", integer_json(2));
-  const Study three = storage.read_study("three");
-  CHECK(three.directions.size() == 3);
-  CHECK(find(three.user_attributes, "n")->integer == 2);
-  CHECK(find(three.system_attributes, "study:metric_names")->items.size() == 2);
-  for (const auto& write : std::vector<std::function<void()>>{
-           [&] { storage.create_trial(9); }, [&] { storage.set_study_attribute(9, Scope::user, "k", {}); },
-           [&] { storage.claim_waiting(9); }, [&] { storage.fail_stale(9, 1); }}) {
-    CHECK(contains(caught(write).text, "no study with the id 9"));
-    CHECK(caught(write).fault == Fault::usage);
-  }
-}
+TEST_CASE("storage: studies are made once, and used again only with their directions") { run(scenario::studies_once); }
 
 TEST_CASE("storage: waiting trials are claimed oldest first, and a claim that another process took over is noticed") {
-  Fresh fresh;
-  WritableStorage& storage = *fresh.storage;
-  CHECK_FALSE(storage.claim_waiting(fresh.study));
-  enqueue(storage, fresh.study, {{"x", 0.25}, {"kind", Value("a")}}, {{"from", text_json("us")}});
-  enqueue(storage, fresh.study, {{"x", 0.75}});
-  CHECK(fresh.asked("SELECT value_json FROM trial_system_attributes LIMIT 1") == R"({"x": 0.25, "kind": "a"})");
-  CHECK(fresh.asked("SELECT count(*) FROM trials WHERE datetime_start IS NULL AND state = 'WAITING'") == "2");
-
-  const std::optional<Trial> first = storage.claim_waiting(fresh.study);
-  REQUIRE(first);
-  CHECK(first->number == 0);
-  CHECK(first->state == State::running);
-  CHECK(first->started);
-  CHECK(find(first->user_attributes, "from")->text == "us");
-  CHECK(find(first->system_attributes, "fixed_params")->find("x")->real == 0.25);
-  const std::optional<Trial> second = storage.claim_waiting(fresh.study);
-  REQUIRE(second);
-  CHECK(second->number == 1);
-  CHECK_FALSE(storage.claim_waiting(fresh.study));
-
-  storage.report(first->id, 0, 1.0);
-  CHECK(storage.finish(first->id, State::complete, {1}) == State::complete);
-  fresh.change("UPDATE trials SET datetime_start = '2030-01-01 00:00:00.000000' WHERE number = 1");
-  CHECK_THROWS_AS(storage.report(second->id, 0, 1.0), TrialLost);
-  CHECK_THROWS_AS(storage.finish(second->id, State::complete, {1}), TrialLost);
-  CHECK(fresh.read().trials[1].state == State::running);
+  run(scenario::claims);
 }
 
 TEST_CASE("storage: trials with content keep all of it, wherever it is from") {
@@ -284,96 +97,21 @@ TEST_CASE("storage: trials with content keep all of it, wherever it is from") {
   }
 }
 
-TEST_CASE("storage: a retry is queued with the failed trial's parameters and its history") {
-  Fresh fresh;
-  WritableStorage& storage = *fresh.storage;
-  const Trial started = storage.create_trial(fresh.study);
-  storage.set_param(started.id, "x", 0.5, FloatRange{0, 1});
-  storage.set_trial_attribute(started.id, Scope::user, "u", integer_json(1));
-  storage.report(started.id, 0, 1.0);
-  storage.finish(started.id, State::fail);
-  const std::optional<Trial> first = retry(storage, fresh.study, fresh.read().trials[0], 2);
-  REQUIRE(first);
-  const std::optional<Trial> claimed = storage.claim_waiting(fresh.study);
-  REQUIRE(claimed);
-  CHECK(claimed->find_param("x")->value == Value(0.5));
-  CHECK(find(claimed->user_attributes, "u")->integer == 1);
-  CHECK(claimed->reports.empty());
-  CHECK(formats::write_json(attributes_json(claimed->system_attributes)) ==
-        R"({"failed_trial": 0, "retry_history": [0]})");
-  storage.finish(claimed->id, State::fail);
-  const std::optional<Trial> second = retry(storage, fresh.study, fresh.read().trials[1], 2);
-  REQUIRE(second);
-  CHECK(formats::write_json(attributes_json(second->system_attributes)) ==
-        R"({"failed_trial": 0, "retry_history": [0, 1]})");
-  CHECK_FALSE(retry(storage, fresh.study, *second, 2));
-  CHECK_FALSE(retry(storage, fresh.study, fresh.read().trials[0], 0));
-}
+TEST_CASE("storage: a retry is queued with the failed trial's parameters and its history") { run(scenario::retries); }
 
 TEST_CASE("storage: the reaper fails RUNNING trials whose heartbeat is older than the grace, and no others") {
-  Fresh fresh;
-  WritableStorage& storage = *fresh.storage;
-  std::vector<Trial> trials;
-  for (int i = 0; i < 6; ++i) trials.push_back(storage.create_trial(fresh.study));
-  for (const int i : {1, 2, 3, 4}) CHECK(storage.beat(trials[static_cast<std::size_t>(i)].id));
-  CHECK(storage.beat(trials[1].id));
-  storage.finish(trials[3].id, State::complete, {1});
-  // Both forms in which Optuna writes it.
-  fresh.change("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-61 seconds') WHERE trial_id = 3");
-  fresh.change(
-      "UPDATE trial_heartbeats SET heartbeat = datetime('now', '-61 seconds') || '.000000' WHERE trial_id IN "
-      "(4, 5)");
-  CHECK(storage.fail_stale(fresh.study, 120).empty());
-  CHECK(storage.fail_stale(fresh.study, 60) == std::vector<std::int64_t>{2, 4});
-  CHECK(storage.fail_stale(fresh.study, 60).empty());
-  const Study study = fresh.read();
-  CHECK(study.trials[2].state == State::fail);
-  CHECK(study.trials[2].completed);
-  CHECK(study.trials[3].state == State::complete);
-  for (const std::size_t i : {0, 1, 5}) CHECK(study.trials[i].state == State::running);
-  CHECK_FALSE(storage.beat(trials[2].id));
-  CHECK_THROWS_AS(storage.report(trials[2].id, 0, 1), TrialLost);
-  CHECK(fresh.asked("SELECT count(*) FROM trial_heartbeats") == "4");
+  run(scenario::reaper);
 }
 
-TEST_CASE("storage: a refresh reads what is new, and of finished trials nothing") {
-  Fresh fresh;
-  WritableStorage& storage = *fresh.storage;
-  for (int i = 0; i < 20; ++i) storage.finish(storage.create_trial(fresh.study).id, State::complete, {1.0 * i});
-  const Trial running = storage.create_trial(fresh.study);
-  const auto reader = open_storage(fresh.path);
-  Study study = reader->read_study("a");
-  // Behind our back, to see that finished trials are not looked at.
-  fresh.change("UPDATE trial_values SET value = 99 WHERE trial_id = 1");
-  storage.set_param(running.id, "x", 0.5, FloatRange{0, 1});
-  storage.report(running.id, 0, 0.5);
-  storage.set_study_attribute(fresh.study, Scope::user, "k", integer_json(7));
-  const Trial next = storage.create_trial(fresh.study);
-  reader->refresh(study);
-  REQUIRE(study.trials.size() == 22);
-  CHECK(study.trials[0].values == std::vector{0.0});
-  CHECK(study.trials[20].find_param("x")->value == Value(0.5));
-  CHECK(study.trials[20].reports.size() == 1);
-  CHECK(find(study.user_attributes, "k")->integer == 7);
-  storage.finish(running.id, State::pruned);
-  storage.finish(next.id, State::complete, {-1});
-  reader->refresh(study);
-  CHECK(study.trials[20].values == std::vector{0.5});
-  CHECK(study.trials[20].params.size() == 1);
-  CHECK(best_trial(study)->number == 21);
-  fresh.change("UPDATE trial_values SET value = 0 WHERE trial_id = 1");
-  const Study whole = reader->read_study("a");
-  for (std::size_t i = 0; i < whole.trials.size(); ++i) {
-    CHECK(shown(trial_json(whole.trials[i])) == shown(trial_json(study.trials[i])));
-  }
-}
+TEST_CASE("storage: a refresh reads what is new, and of finished trials nothing") { run(scenario::refresh_reads_news); }
 
 TEST_CASE("storage: a lock is waited for, and one that lasts is busy") {
-  Fresh fresh;
-  SQLite::Database holder(fresh.path, SQLite::OPEN_READWRITE);
+  Sqlite sqlite;
+  Fresh& fresh = sqlite.fresh;
+  SQLite::Database holder(fresh.url, SQLite::OPEN_READWRITE);
   StorageOptions impatient;
   impatient.busy_timeout_ms = 50;
-  const auto storage = open_storage_for_writing(fresh.path, impatient);
+  const auto storage = open_storage_for_writing(fresh.url, impatient);
   holder.exec("BEGIN IMMEDIATE");
   const Caught found = caught([&] { storage->create_trial(fresh.study); });
   CHECK(found.fault == Fault::busy);
@@ -389,25 +127,5 @@ TEST_CASE("storage: a lock is waited for, and one that lasts is busy") {
 }
 
 TEST_CASE("storage: eight threads with a connection each write one file, numbers without a gap") {
-  Fresh fresh;
-  std::vector<std::thread> threads;
-  for (int i = 0; i < 8; ++i) {
-    threads.emplace_back([&] {
-      const auto storage = create_storage(fresh.path);
-      for (int k = 0; k < 10; ++k) {
-        const Trial trial = storage->create_trial(fresh.study);
-        storage->set_param(trial.id, "x", 0.5, FloatRange{0, 1});
-        storage->report(trial.id, 0, 1);
-        storage->finish(trial.id, State::complete, {1.0 * static_cast<double>(trial.number)});
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  const Study study = fresh.read();
-  REQUIRE(study.trials.size() == 80);
-  for (std::size_t i = 0; i < 80; ++i) {
-    CHECK(study.trials[i].number == static_cast<std::int64_t>(i));
-    CHECK(study.trials[i].values == std::vector{static_cast<double>(i)});
-    CHECK(study.trials[i].params.size() == 1);
-  }
+  run(scenario::threads_share);
 }

@@ -52,7 +52,8 @@ void take_from_study(Resolved& resolved, const StudySource& source, const std::v
   if (name.empty()) {
     const std::vector<std::string> names = storage->study_names();
     if (names.size() != 1) {
-      throw Error(Fault::usage, str(source.storage, " holds ", names.size(), " studies, and --study-name is not given"),
+      throw Error(Fault::usage,
+                  str(storage->info().path, " holds ", names.size(), " studies, and --study-name is not given"),
                   str("choose one of: ", join(names, ", ")));
     }
     name = names[0];

@@ -224,7 +224,7 @@ SweepResult sweep(const SweepRequest& request, const Settings& settings) {
   result.exit_code = interrupt_requested() != 0             ? interrupt_exit_code(interrupt_requested())
                      : shared.complete + shared.pruned == 0 ? 1
                                                             : 0;
-  result.document = {{"storage", request.storage},
+  result.document = {{"storage", studies::without_password(request.storage)},
                      {"study", name},
                      {"objective", objective_text(request.objective)},
                      {"finished", shared.finished},

@@ -23,7 +23,7 @@ warnings.simplefilter("ignore")
 
 
 def url(database):
-    return "sqlite:///" + database
+    return database if "://" in database else "sqlite:///" + database
 
 
 def plain(value):
