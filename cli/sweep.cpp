@@ -45,8 +45,8 @@ int sweep(const Arguments& arguments) {
   Options options(
       "sweep",
       "Searches hyperparameters: each trial of the study trains on combinatorial purged splits of the bars and is "
-      "worth "
-      "what its\nagents earn on the bars they did not see. A setting that is given is fixed; the others are drawn.");
+      "worth what its\nagents earn on the bars they did not see. A setting that is given is fixed; the others are "
+      "drawn.");
   options.value(
       "storage", "URL",
       "sqlite:///FILE or postgresql://USER@HOST/DB as Optuna names it, or a file; made where it is not there");
@@ -66,6 +66,9 @@ int sweep(const Arguments& arguments) {
                 "ranges LOW:HIGH, LOW:HIGH:STEP, LOW:HIGH:log or A,B,C in place of the usual");
   options.value("start-from", "STUDY", "of the same storage: its best trials are tried first");
   options.value("start-count", "N", "how many of them [1]");
+  options.value("grace", "SECONDS",
+                "without a heartbeat, after which a worker counts as killed: at least twice the heartbeat interval of\n"
+                "all who share the study [120]");
   options.flag("dry-run", "say what would be searched, and do nothing");
   options.alias("n-timesteps,n", "steps");
   options.settings();
@@ -87,6 +90,7 @@ int sweep(const Arguments& arguments) {
   request.space = words_of(options.get("space"));
   request.start_from = options.get("start-from");
   request.start_count = whole_number(options, "start-count", 1);
+  request.grace_seconds = whole_number(options, "grace", request.grace_seconds);
   request.command = recorded_command("sweep", arguments);
 
   train::Resolved resolved = train::resolve(std::nullopt, std::nullopt, options.given());
@@ -96,9 +100,13 @@ int sweep(const Arguments& arguments) {
     settings.run.time_budget.clear();
   }
   if (options.has("dry-run")) {
+    release::Json document;
+    std::string text;
     for (const auto& [name, range] : train::search_space(settings, request.space)) {
-      std::printf("%-22s %s\n", name.c_str(), train::text_of(range).c_str());
+      document["space"][name] = train::text_of(range);
+      text += str(padded_right(name, 22), " ", train::text_of(range), "\n");
     }
+    std::printf("%s", options.json() ? (document.dump(2) + "\n").c_str() : text.c_str());
     return 0;
   }
   const train::SweepResult result = train::sweep(request, settings);

@@ -170,29 +170,6 @@ std::string stroke(const Backtest& axis, const Line& line, const TimeScale& x, c
 
 }  // namespace
 
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
-
 std::string line_chart(const Backtest& axis, const std::vector<Line>& lines, const LineChart& chart) {
   assert(!lines.empty());
   double low = lines[0].start, high = low;

@@ -8,9 +8,6 @@
 
 namespace ristretto::evaluation {
 
-// Text with the characters that HTML and SVG read as markup escaped.
-std::string escaped(const std::string& text);
-
 struct Line {
   std::string name;       // written at its end
   std::string colour;     // class

@@ -45,6 +45,11 @@ std::optional<T> parse_number(std::string_view text) {
 }
 std::vector<std::string> split(std::string_view text, char separator);
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
+// `text` in at least `width` bytes, with spaces in front or, padded_right, behind.
+std::string padded_left(const std::string& text, std::size_t width);
+std::string padded_right(const std::string& text, std::size_t width);
+// Text with the characters that HTML and SVG read as markup escaped, and control characters, which XML forbids, as '?'.
+std::string escaped(const std::string& text);
 // The candidate with the smallest edit distance to `name` (Levenshtein), or "" where there are none.
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates);
 

@@ -66,6 +66,7 @@ class PostgresStorage final : public WritableStorage {
   Study read_study(const std::string& name) override;
   void refresh(Study& study) override;
 
+  void together(const std::function<void()>& work) override;
   std::int64_t create_study(const std::string& name, const std::vector<Direction>& directions,
                             IfExists if_exists) override;
   void set_study_attribute(std::int64_t study_id, Scope scope, const std::string& key,
@@ -151,6 +152,7 @@ class PostgresStorage final : public WritableStorage {
   // one.
   template <class Transaction, class Work>
   auto transact(const char* aim, Work work) {
+    if (together_) return work();
     const Deadline deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(busy_timeout_ms_);
     for (;;) {
       try {
@@ -183,6 +185,7 @@ class PostgresStorage final : public WritableStorage {
   pqxx::transaction_base* transaction_ = nullptr;
   StorageInfo info_;
   int busy_timeout_ms_;
+  bool together_ = false;  // inside together(): its transaction is the one
   bool typed_values_ = false, typed_reports_ = false, local_ = false;
   std::string where_;  // of the study that is being read
   // By their texts: most rows of a name have the same.

@@ -13,6 +13,20 @@ constexpr const char* kLock = " FOR NO KEY UPDATE";
 
 }  // namespace
 
+void PostgresStorage::together(const std::function<void()>& work) {
+  writing([&] {
+    together_ = true;
+    try {
+      work();
+    } catch (...) {
+      together_ = false;
+      throw;
+    }
+    together_ = false;
+    return true;
+  });
+}
+
 std::int64_t PostgresStorage::create_study(const std::string& name, const std::vector<Direction>& directions,
                                            IfExists if_exists) {
   require_directions(name, directions);
@@ -232,7 +246,7 @@ State PostgresStorage::finish(std::int64_t trial_id, State state, const std::vec
             name_of(stored), datetime_text(now_utc(), local_), trial_id);
     return stored;
   });
-  claims_.erase(trial_id);
+  if (!together_) claims_.erase(trial_id);
   return ended;
 }
 

@@ -9,8 +9,6 @@
 
 namespace ristretto::studies {
 
-// Text with the characters that HTML and SVG read as markup escaped, and control characters, which XML forbids, as '?'.
-std::string escaped(const std::string& text);
 // Four significant digits, with a minus sign and an infinity sign.
 std::string short_number(double value);
 

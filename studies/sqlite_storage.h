@@ -48,6 +48,7 @@ class SqliteStorage final : public WritableStorage {
   Study read_study(const std::string& name) override;
   void refresh(Study& study) override;
 
+  void together(const std::function<void()>& work) override;
   std::int64_t create_study(const std::string& name, const std::vector<Direction>& directions,
                             IfExists if_exists) override;
   void set_study_attribute(std::int64_t study_id, Scope scope, const std::string& key,
@@ -112,6 +113,7 @@ class SqliteStorage final : public WritableStorage {
 
   template <class Work>
   auto reading(Work work) {
+    if (together_) return work();
     try {
       SQLite::Transaction transaction(database_, SQLite::TransactionBehavior::DEFERRED);
       return work();
@@ -123,6 +125,7 @@ class SqliteStorage final : public WritableStorage {
   // The whole of `work` in one transaction that has the lock from its start; again while another process holds it.
   template <class Work>
   auto writing(Work work) {
+    if (together_) return work();
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(busy_timeout_ms_);
     for (;;) {
       try {
@@ -140,6 +143,7 @@ class SqliteStorage final : public WritableStorage {
   SQLite::Database database_;
   StorageInfo info_;
   int busy_timeout_ms_;
+  bool together_ = false;  // inside together(): its transaction is the one
   bool typed_values_ = false, typed_reports_ = false, local_ = false;
   std::string where_;  // of the study that is being read
   // By their texts: most rows of a name have the same.

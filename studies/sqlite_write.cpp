@@ -33,6 +33,20 @@ int SqliteStorage::execute(const std::string& sql, const Values&... values) {
   return statement.exec();
 }
 
+void SqliteStorage::together(const std::function<void()>& work) {
+  writing([&] {
+    together_ = true;
+    try {
+      work();
+    } catch (...) {
+      together_ = false;
+      throw;
+    }
+    together_ = false;
+    return true;
+  });
+}
+
 std::int64_t SqliteStorage::create_study(const std::string& name, const std::vector<Direction>& directions,
                                          IfExists if_exists) {
   require_directions(name, directions);
@@ -268,7 +282,7 @@ State SqliteStorage::finish(std::int64_t trial_id, State state, const std::vecto
             name_of(stored), datetime_text(now_utc(), local_), trial_id);
     return stored;
   });
-  claims_.erase(trial_id);
+  if (!together_) claims_.erase(trial_id);
   return ended;
 }
 

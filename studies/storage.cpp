@@ -104,28 +104,43 @@ Trial enqueue(WritableStorage& storage, std::int64_t study_id,
   return storage.add_trial(study_id, trial);
 }
 
-std::optional<Trial> retry(WritableStorage& storage, std::int64_t study_id, const Trial& failed,
-                           std::size_t most_retries) {
-  const formats::Json* history = find(failed.system_attributes, "retry_history");
-  if (history && history->items.size() >= most_retries) return std::nullopt;
-  if (!history && most_retries == 0) return std::nullopt;
+namespace {
+
+// What a trial that runs `failed` again begins with.
+Trial another_try(const Trial& failed) {
   Trial trial;
   trial.state = State::waiting;
   trial.params = failed.params;
   trial.user_attributes = failed.user_attributes;
-  trial.system_attributes = failed.system_attributes;
+  for (const Attribute& attribute : failed.system_attributes) {
+    if (attribute.key.rfind("completed_rung_", 0) != 0) trial.system_attributes.push_back(attribute);
+  }
   if (!find(trial.system_attributes, "failed_trial")) {
     trial.system_attributes.push_back({"failed_trial", json_of(failed.number)});
   }
-  if (!history) {
+  if (!find(trial.system_attributes, "retry_history")) {
     formats::Json none;
     none.kind = formats::Json::Kind::array;
     trial.system_attributes.push_back({"retry_history", none});
   }
+  return trial;
+}
+
+}  // namespace
+
+std::optional<Trial> retry(WritableStorage& storage, std::int64_t study_id, const Trial& failed,
+                           std::size_t most_retries) {
+  Trial trial = another_try(failed);
   for (Attribute& attribute : trial.system_attributes) {
-    if (attribute.key == "retry_history") attribute.value.items.push_back(json_of(failed.number));
+    if (attribute.key != "retry_history") continue;
+    if (attribute.value.items.size() >= most_retries) return std::nullopt;
+    attribute.value.items.push_back(json_of(failed.number));
   }
   return storage.add_trial(study_id, trial);
+}
+
+Trial queue_again(WritableStorage& storage, std::int64_t study_id, const Trial& interrupted) {
+  return storage.add_trial(study_id, another_try(interrupted));
 }
 
 }  // namespace ristretto::studies

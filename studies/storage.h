@@ -2,6 +2,7 @@
 // sqlite*.cpp and postgres*.cpp have the SQL of one each (study.md, "Rules for every write", "PostgreSQL").
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -59,6 +60,10 @@ enum class IfExists { refuse, reuse };
 // Error(usage) for one that there is not. A function that takes a trial's id throws TrialLost.
 class WritableStorage : public Storage {
  public:
+  // One transaction of all that `work` calls on this connection: all of it is done, or nothing. As any write it may be
+  // run again from its start.
+  virtual void together(const std::function<void()>& work) = 0;
+
   // The new study's id. One direction an objective, none of them not_set. Where the name is taken Error(usage), or, to
   // reuse it, the id of that study if its directions are these.
   virtual std::int64_t create_study(const std::string& name, const std::vector<Direction>& directions,
@@ -122,9 +127,12 @@ Trial enqueue(WritableStorage& storage, std::int64_t study_id,
               const std::vector<std::pair<std::string, agents::Value>>& fixed_params,
               const std::vector<Attribute>& user_attributes = {});
 // Queues a failed trial again: its parameters and attributes, with failed_trial and retry_history, as Optuna's own
-// callback writes them. Nothing where it is the result of `most_retries` retries already.
+// callback writes them, but for completed_rung_<r>, which it has to earn again. Nothing where it is the result of
+// `most_retries` retries already.
 std::optional<Trial> retry(WritableStorage& storage, std::int64_t study_id, const Trial& failed,
                            std::size_t most_retries);
+// The same for a trial that somebody interrupted: no retry, so it is counted as none.
+Trial queue_again(WritableStorage& storage, std::int64_t study_id, const Trial& interrupted);
 
 // The path of sqlite:///relative.db, sqlite:////absolute.db or of a plain path. Throws Error(usage) for other
 // databases.

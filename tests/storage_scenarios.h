@@ -247,6 +247,7 @@ inline void retries(Fresh& fresh) {
   const Trial started = storage.create_trial(fresh.study);
   storage.set_param(started.id, "x", 0.5, FloatRange{0, 1});
   storage.set_trial_attribute(started.id, Scope::user, "u", integer_json(1));
+  storage.set_trial_attribute(started.id, Scope::system, "completed_rung_0", integer_json(1));
   storage.report(started.id, 0, 1.0);
   storage.finish(started.id, State::fail);
   const std::optional<Trial> first = retry(storage, fresh.study, fresh.read().trials[0], 2);
@@ -265,6 +266,34 @@ inline void retries(Fresh& fresh) {
         R"({"failed_trial": 0, "retry_history": [0, 1]})");
   CHECK_FALSE(retry(storage, fresh.study, *second, 2));
   CHECK_FALSE(retry(storage, fresh.study, fresh.read().trials[0], 0));
+  // An interruption is no retry.
+  const Trial again = queue_again(storage, fresh.study, fresh.read().trials[1]);
+  CHECK(formats::write_json(attributes_json(again.system_attributes)) ==
+        R"({"failed_trial": 0, "retry_history": [0]})");
+  CHECK(again.find_param("x")->value == Value(0.5));
+}
+
+inline void together(Fresh& fresh) {
+  WritableStorage& storage = *fresh.storage;
+  const Trial trial = storage.create_trial(fresh.study);
+  const auto interrupted = [&] {
+    storage.together([&] {
+      storage.finish(trial.id, State::fail);
+      queue_again(storage, fresh.study, trial);
+      CHECK(fresh.read().trials.size() == 1);  // others see nothing of it yet
+      throw std::runtime_error("here");
+    });
+  };
+  CHECK_THROWS_AS(interrupted(), std::runtime_error);
+  REQUIRE(fresh.read().trials.size() == 1);
+  CHECK(fresh.read().trials[0].state == State::running);
+  storage.together([&] {
+    storage.finish(trial.id, State::fail);
+    queue_again(storage, fresh.study, trial);
+  });
+  REQUIRE(fresh.read().trials.size() == 2);
+  CHECK(fresh.read().trials[0].state == State::fail);
+  CHECK(fresh.read().trials[1].state == State::waiting);
 }
 
 inline void reaper(Fresh& fresh) {
@@ -415,9 +444,9 @@ inline void six_trials(WritableStorage& storage, std::int64_t study) {
   }
 }
 
-inline void (*const kAll[])(Fresh&) = {written_is_read, finished_stays, ends,    params_fit, studies_once,
-                                       claims,          content_kept,   retries, reaper,     refresh_reads_news,
-                                       threads_share};
+inline void (*const kAll[])(Fresh&) = {
+    written_is_read, finished_stays, ends,     params_fit, studies_once,       claims,
+    content_kept,    retries,        together, reaper,     refresh_reads_news, threads_share};
 
 }  // namespace scenario
 }  // namespace ristretto::studies

@@ -98,6 +98,7 @@ TEST_CASE("storage: trials with content keep all of it, wherever it is from") {
 }
 
 TEST_CASE("storage: a retry is queued with the failed trial's parameters and its history") { run(scenario::retries); }
+TEST_CASE("storage: what is written together is written or not") { run(scenario::together); }
 
 TEST_CASE("storage: the reaper fails RUNNING trials whose heartbeat is older than the grace, and no others") {
   run(scenario::reaper);

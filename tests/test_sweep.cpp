@@ -90,6 +90,19 @@ std::string fault_of(const std::function<void()>& work) {
   return "no error";
 }
 
+// Until the newest trial has a report, so that it is under way.
+void wait_for_report(const std::string& storage) {
+  const auto reports = [&]() -> std::size_t {
+    try {
+      const studies::Study study = studies::open_storage(storage)->read_study("ristretto-robust");
+      return study.trials.empty() ? 0 : study.trials.back().reports.size();
+    } catch (const Error&) {
+      return 0;  // not made yet
+    }
+  };
+  for (int i = 0; i < 600 && reports() < 1; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+}
+
 }  // namespace
 
 TEST_CASE("sweep: what somebody fixed has one value, what the network does not read is left out") {
@@ -175,15 +188,7 @@ TEST_CASE("sweep: SIGINT ends after the part under way, and the trial is queued 
   const TemporaryDirectory directory;
   const std::string storage = (directory.path / "sweep.db").string();
   const pid_t child = start(small_sweep(storage, 50), directory.path / "log");
-  const auto reports = [&]() -> std::size_t {
-    try {
-      const studies::Study study = studies::open_storage(storage)->read_study("ristretto-robust");
-      return study.trials.empty() ? 0 : study.trials[0].reports.size();
-    } catch (const Error&) {
-      return 0;  // not made yet
-    }
-  };
-  for (int i = 0; i < 600 && reports() < 1; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  wait_for_report(storage);
   kill(child, SIGINT);
   CHECK(finish(child) == 130);
   const studies::Study study = studies::open_storage(storage)->read_study("ristretto-robust");
@@ -194,6 +199,27 @@ TEST_CASE("sweep: SIGINT ends after the part under way, and the trial is queued 
   CHECK(queued.params.size() == failed.params.size());
   CHECK(std::none_of(study.trials.begin(), study.trials.end(),
                      [](const studies::Trial& trial) { return trial.state == studies::State::running; }));
+}
+
+TEST_CASE("sweep: the trial of a killed worker is failed, queued again and finished by the next") {
+  const TemporaryDirectory directory;
+  const std::string storage = (directory.path / "sweep.db").string();
+  const pid_t child = start(small_sweep(storage, 50), directory.path / "log");
+  wait_for_report(storage);
+  kill(child, SIGKILL);
+  CHECK(finish(child) == 128 + SIGKILL);
+  std::this_thread::sleep_for(std::chrono::milliseconds(2200));  // heartbeats are whole seconds
+  std::vector<std::string> next = small_sweep(storage, 1);
+  next.insert(next.end(), {"--grace", "1"});
+  CHECK(finish(start(next, directory.path / "log")) == 0);
+  const studies::Study study = studies::open_storage(storage)->read_study("ristretto-robust");
+  const auto killed = std::find_if(study.trials.begin(), study.trials.end(),
+                                   [](const studies::Trial& trial) { return trial.state == studies::State::fail; });
+  REQUIRE(killed != study.trials.end());
+  const studies::Trial& again = study.trials.back();
+  CHECK(again.state == studies::State::complete);
+  CHECK(studies::find(again.system_attributes, "failed_trial")->integer == killed->number);
+  for (const studies::Parameter& param : killed->params) CHECK(again.find_param(param.name)->value == param.value);
 }
 
 TEST_SUITE("slow") {

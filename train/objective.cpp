@@ -22,17 +22,6 @@ constexpr double kSpreadWeight = 0.1;        // of the standard deviation, in bo
 constexpr std::int64_t kPurgeBars = 24, kEmbargoBars = 48;
 constexpr double kHoursOfYear = 8760;
 
-double mean_of(const std::vector<double>& values) {
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-}
-
-double deviation_of(const std::vector<double>& values, double ddof) {
-  const double mean = mean_of(values);
-  double squares = 0;
-  for (const double value : values) squares += (value - mean) * (value - mean);
-  return std::sqrt(squares / (static_cast<double>(values.size()) - ddof));
-}
-
 // environment.md: sqrt(8760 / N) * mean / std (ddof 1); 0 where they do not vary.
 double sharpe_of_study(const std::vector<double>& log_returns) {
   const double deviation = deviation_of(log_returns, 1);
@@ -56,6 +45,17 @@ std::vector<double> excesses_of(const std::vector<Part>& parts) {
 }
 
 }  // namespace
+
+double mean_of(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+double deviation_of(const std::vector<double>& values, double ddof) {
+  const double mean = mean_of(values);
+  double squares = 0;
+  for (const double value : values) squares += (value - mean) * (value - mean);
+  return std::sqrt(squares / (static_cast<double>(values.size()) - ddof));
+}
 
 const char* name_of(ObjectiveKind kind) { return kind == ObjectiveKind::robust ? "robust" : "cappuccino"; }
 

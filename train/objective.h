@@ -32,6 +32,10 @@ struct Part {
   double seconds = 0;
 };
 
+double mean_of(const std::vector<double>& values);
+// ddof: 1 for a sample's.
+double deviation_of(const std::vector<double>& values, double ddof);
+
 // Of a trial's parts, at least one.
 double value_of(ObjectiveKind kind, const std::vector<Part>& parts);
 // Of the parts so far, for a pruner: without the penalty of their spread, which one part does not have.

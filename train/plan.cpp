@@ -30,7 +30,7 @@ std::int64_t Plan::affordable_iterations(double used_seconds) const {
   return std::min(iterations, static_cast<std::int64_t>(left / predicted_seconds));
 }
 
-Plan make_plan(const Settings& settings, c10::Device device) {
+Plan make_plan(const Settings& settings, c10::Device device, bool predict) {
   const agents::Hyperparameters& hp = settings.hyperparameters;
   const agents::Architecture architecture = architecture_of(settings);
   Plan plan;
@@ -48,8 +48,10 @@ Plan make_plan(const Settings& settings, c10::Device device) {
   // One forward to act, and in each epoch one forward and a backward of twice its work.
   plan.flops = forward_flops(architecture) * static_cast<double>(plan.samples) *
                (1.0 + 3.0 * static_cast<double>(hp.ppo_epochs));
-  plan.matmul_rate = measure_matmul_rate(device);
-  plan.predicted_seconds = plan.flops / plan.matmul_rate;
+  if (predict) {
+    plan.matmul_rate = measure_matmul_rate(device);
+    plan.predicted_seconds = plan.flops / plan.matmul_rate;
+  }
   return plan;
 }
 

@@ -23,11 +23,12 @@ struct SweepRequest {
   std::int64_t workers = 1;  // trials at once, each with its share of threads and memory
   std::string sampler = "tpe", pruner = "median";
   std::map<std::string, std::string> pruner_options;
-  std::vector<std::string> space;  // "NAME=LOW:HIGH[:STEP|:log]", "NAME=A,B,C"; in place of the table's
-  std::string start_from;          // a study of the storage whose best trials are queued first; "": none
-  std::int64_t start_count = 1;    // how many of them
-  double seconds = 0;              // no trial begins after this; 0: no limit
-  std::string command;             // as typed, for the study's attributes
+  std::vector<std::string> space;    // "NAME=LOW:HIGH[:STEP|:log]", "NAME=A,B,C"; in place of the table's
+  std::string start_from;            // a study of the storage whose best trials are queued first; "": none
+  std::int64_t start_count = 1;      // how many of them
+  std::int64_t grace_seconds = 120;  // without a heartbeat, after which a trial's worker counts as killed
+  double seconds = 0;                // no trial begins after this; 0: no limit
+  std::string command;               // as typed, for the study's attributes
 };
 
 struct SweepResult {

@@ -8,6 +8,7 @@
 #include "platform/interrupt.h"
 #include "platform/log.h"
 #include "platform/text.h"
+#include "studies/distribution.h"
 #include "studies/pruners/pruner.h"
 #include "studies/samplers/ask.h"
 #include "studies/samplers/make_sampler.h"
@@ -18,41 +19,19 @@ namespace ristretto::train {
 namespace {
 
 using formats::Json;
+using studies::json_of;
 
 constexpr double kBeatSeconds = 15;
-constexpr std::int64_t kGraceSeconds = 120;  // without a beat, after which a worker counts as killed
-constexpr std::size_t kMostRetries = 2;      // of a trial whose worker was killed
-constexpr double kPlainLineSeconds = 30;     // between lines of progress off a terminal
-constexpr int kMostRefused = 20;             // trials in a row
-constexpr double kDivergedValue = -1;        // of a diverged training, in Sharpe ratios far below any other
-
-Json json_text(const std::string& text) {
-  Json json;
-  json.kind = Json::Kind::text;
-  json.text = text;
-  return json;
-}
-
-Json json_number(double value) {
-  Json json;
-  json.kind = Json::Kind::real;
-  json.real = value;
-  return json;
-}
-
-Json json_integer(std::int64_t value) {
-  Json json;
-  json.kind = Json::Kind::integer;
-  json.integer = value;
-  json.real = static_cast<double>(value);
-  return json;
-}
+constexpr std::size_t kMostRetries = 2;   // of a trial whose worker was killed
+constexpr double kPlainLineSeconds = 30;  // between lines of progress off a terminal
+constexpr int kMostRefused = 20;          // trials in a row
+constexpr double kDivergedValue = -1;     // of a diverged training, in Sharpe ratios far below any other
 
 Json json_list(const std::vector<double>& values) {
-  Json json;
-  json.kind = Json::Kind::array;
-  for (const double value : values) json.items.push_back(json_number(value));
-  return json;
+  Json list;
+  list.kind = Json::Kind::array;
+  for (const double value : values) list.items.push_back(json_of(value));
+  return list;
 }
 
 // Equal in every process for one seed and trial, so that a sweep that goes on draws what it would have drawn.
@@ -74,6 +53,23 @@ void show_progress(Shared& shared) {
     log::info("train", line);
     shared.since_line.restart();
   }
+}
+
+// How a trial ended, for people: a row of the table that grows in the log.
+struct End {
+  const char* state;
+  std::size_t parts = 0;
+  std::optional<double> value{};
+  std::string note{};
+};
+
+constexpr const char* kHeader = "trial  state          value   parts      time";
+constexpr std::int64_t kRowsPerHeader = 20;
+
+std::string row(std::int64_t trial, const End& end, std::int64_t parts, double seconds) {
+  return str(padded_left(str(trial), 5), "  ", padded_right(end.state, 9),
+             padded_left(end.value ? fixed(*end.value, 5) : "-", 10), padded_left(str(end.parts, "/", parts), 8),
+             padded_left(duration_text(seconds), 10), "  ", end.note);
 }
 
 // One thread's view of the study.
@@ -101,33 +97,44 @@ class Worker {
     }
     storage_->beat(trial.id);  // from its first moment: a trial that never had a beat is nobody's to fail
     shared_.heart.begin(trial.id);
-    std::string end;
+    const Stopwatch watch;
+    End end;
     try {
       end = measure(trial);
     } catch (const studies::TrialLost& lost) {
-      end = str("dropped: ", lost.what());
+      end = {"dropped", 0, std::nullopt, lost.what()};
       const std::lock_guard lock(shared_.mutex);
       --shared_.begun;
     } catch (...) {
       shared_.heart.end(trial.id);
-      log::error("train", str("trial ", trial.number, ": ", give_up(trial)));
+      log::error("train", str("trial ", trial.number, ": ", give_up(trial, kMostRetries).note));
       throw;
     }
     shared_.heart.end(trial.id);
     const std::lock_guard lock(shared_.mutex);
     --shared_.running;
-    log::info("train", str("trial ", trial.number, ": ", end));
+    if (shared_.rows++ % kRowsPerHeader == 0) log::info("train", kHeader);
+    log::info("train", row(trial.number, end, shared_.objective.parts(), watch.seconds()));
     show_progress(shared_);
   }
 
   // Trials of workers that were killed: failed, and queued again.
   void fail_stale_trials() {
-    const std::vector<std::int64_t> numbers = storage_->fail_stale(study_.id, kGraceSeconds);
+    std::vector<std::pair<std::int64_t, bool>> failed;  // number, queued again
+    storage_->together([&] {
+      failed.clear();
+      const std::vector<std::int64_t> numbers = storage_->fail_stale(study_.id, shared_.request.grace_seconds);
+      if (numbers.empty()) return;
+      studies::Study study = study_;  // what this transaction may take back is not study_'s
+      storage_->refresh(study);
+      for (const std::int64_t number : numbers) {
+        const auto again = studies::retry(*storage_, study.id, studies::trial_of(study, number), kMostRetries);
+        failed.emplace_back(number, again.has_value());
+      }
+    });
     storage_->refresh(study_);
-    for (const std::int64_t number : numbers) {
-      const bool again =
-          studies::retry(*storage_, study_.id, studies::trial_of(study_, number), kMostRetries).has_value();
-      log::warning("train", str("trial ", number, " had no heartbeat for ", kGraceSeconds, " s: failed",
+    for (const auto& [number, again] : failed) {
+      log::warning("train", str("trial ", number, " had no heartbeat for ", shared_.request.grace_seconds, " s: failed",
                                 again ? ", and queued again" : ""));
     }
   }
@@ -176,9 +183,8 @@ class Worker {
     return settings;
   }
 
-  // To the trial's end; how it ended, for people.
-  std::string measure(studies::Trial& trial) {
-    const Stopwatch watch;
+  // To the trial's end.
+  End measure(studies::Trial& trial) {
     std::vector<Part> parts;
     if (const auto foreign = foreign_parameter(trial)) {
       return refuse(trial, str("it was queued with ", *foreign, ", which this sweep does not draw"));
@@ -190,11 +196,11 @@ class Worker {
       return refuse(trial, error.what());
     }
     storage_->set_trial_attribute(trial.id, studies::Scope::user, studies::kObjectiveAttribute,
-                                  json_text(objective_text(shared_.objective.kind())));
+                                  json_of(objective_text(shared_.objective.kind())));
     storage_->set_trial_attribute(trial.id, studies::Scope::user, studies::kSeenUntilAttribute,
-                                  json_text(iso_utc(shared_.objective.last_time())));
+                                  json_of(iso_utc(shared_.objective.last_time())));
     for (std::int64_t part = 0; part < shared_.objective.parts(); ++part) {
-      if (shared_.stopping()) return give_up(trial);
+      if (shared_.stopping()) return give_up(trial, std::nullopt);
       try {
         parts.push_back(shared_.objective.measure(settings, part));
       } catch (const Error& error) {
@@ -221,7 +227,7 @@ class Worker {
     ++shared_.finished;
     if (state != studies::State::complete) {
       ++shared_.failed;
-      return "failed: its value is not a number";
+      return {"failed", parts.size(), std::nullopt, "its value is not a number"};
     }
     ++shared_.complete;
     refused_ = 0;
@@ -230,7 +236,7 @@ class Worker {
       shared_.best = value;
       shared_.best_number = trial.number;
     }
-    return str("value ", fixed(value, 5), " in ", duration_text(watch.seconds()), better ? ", the best so far" : "");
+    return {"complete", parts.size(), value, better ? "the best so far" : ""};
   }
 
   bool worth_pruning(studies::Trial& trial) {
@@ -243,30 +249,30 @@ class Worker {
     return decision.prune;
   }
 
-  std::string prune(const studies::Trial& trial, const std::vector<Part>& parts, const std::string& reason) {
+  End prune(const studies::Trial& trial, const std::vector<Part>& parts, const std::string& reason) {
     write_attributes(trial, parts);
     storage_->finish(trial.id, studies::State::pruned);
     const std::lock_guard lock(shared_.mutex);
     ++shared_.finished;
     ++shared_.pruned;
-    return str("pruned after ", parts.size(), " of ", shared_.objective.parts(), " parts: ", reason);
+    return {"pruned", parts.size(), trial.reports.back().value, reason};
   }
 
   // A sampler learns from a bad report, not from a failed trial.
-  std::string diverged(const studies::Trial& trial, const std::vector<Part>& parts, const std::string& reason) {
+  End diverged(const studies::Trial& trial, const std::vector<Part>& parts, const std::string& reason) {
     storage_->report(trial.id, static_cast<std::int64_t>(parts.size()), kDivergedValue);
-    storage_->set_trial_attribute(trial.id, studies::Scope::user, "failure", json_text(reason));
+    storage_->set_trial_attribute(trial.id, studies::Scope::user, "failure", json_of(reason));
     storage_->finish(trial.id, studies::State::pruned);
     const std::lock_guard lock(shared_.mutex);
     ++shared_.finished;
     ++shared_.pruned;
-    return str("pruned, its training diverged: ", reason);
+    return {"pruned", parts.size(), kDivergedValue, str("its training diverged: ", reason)};
   }
 
   // Parameters that fit neither each other nor this sweep: failed, for nobody can learn from it. Several in a row end
   // the sweep.
-  std::string refuse(const studies::Trial& trial, const std::string& reason) {
-    storage_->set_trial_attribute(trial.id, studies::Scope::user, "failure", json_text(reason));
+  End refuse(const studies::Trial& trial, const std::string& reason) {
+    storage_->set_trial_attribute(trial.id, studies::Scope::user, "failure", json_of(reason));
     storage_->finish(trial.id, studies::State::fail);
     if (++refused_ >= kMostRefused) {
       throw Error(Fault::usage, str(refused_, " trials in a row were refused, the last one because ", reason));
@@ -274,22 +280,33 @@ class Worker {
     const std::lock_guard lock(shared_.mutex);
     ++shared_.finished;
     ++shared_.failed;
-    return str("failed: ", reason);
+    return {"failed", 0, std::nullopt, reason};
   }
 
-  // Interrupted, by a signal or a fault that is not the trial's: failed, and queued again with the same parameters.
-  std::string give_up(const studies::Trial& trial) {
+  // Interrupted, by a signal or a fault that is not the trial's: failed, and queued again with the same parameters. A
+  // fault may come again with them, so there are `most_retries`; a signal (nothing) says nothing of the trial.
+  End give_up(const studies::Trial& trial, std::optional<std::size_t> most_retries) {
+    End end{"failed", trial.reports.size()};
     try {
-      storage_->finish(trial.id, studies::State::fail);
-      storage_->refresh(study_);
-      const bool again =
-          studies::retry(*storage_, study_.id, studies::trial_of(study_, trial.number), kMostRetries).has_value();
+      bool again = true;
+      storage_->together([&] {
+        storage_->finish(trial.id, studies::State::fail);
+        studies::Study study = study_;
+        storage_->refresh(study);
+        const studies::Trial& failed = studies::trial_of(study, trial.number);
+        if (most_retries) {
+          again = studies::retry(*storage_, study.id, failed, *most_retries).has_value();
+        } else {
+          studies::queue_again(*storage_, study.id, failed);
+        }
+      });
       const std::lock_guard lock(shared_.mutex);
       if (again) ++shared_.requeued;
-      return again ? "interrupted, and queued again" : "interrupted";
+      end.note = again ? "interrupted, and queued again" : "interrupted";
     } catch (const Error& error) {  // who finds its heartbeat stale queues it again
-      return str("interrupted, and could not be queued again: ", error.what());
+      end.note = str("interrupted, and could not be queued again: ", error.what());
     }
+    return end;
   }
 
   // The names that existing tools read (commands.md), and what a value can be traced by.
@@ -304,24 +321,17 @@ class Worker {
       orders += part.orders;
       seconds += part.seconds;
     }
-    double mean_agent = 0, mean_reference = 0, squares = 0;
-    const auto count = static_cast<double>(parts.size());
-    for (std::size_t i = 0; i < parts.size(); ++i) {
-      mean_agent += agent[i] / count;
-      mean_reference += reference[i] / count;
-    }
-    for (const double value : agent) squares += (value - mean_agent) * (value - mean_agent);
     const auto write = [&](const char* key, const Json& value) {
       storage_->set_trial_attribute(trial.id, studies::Scope::user, key, value);
     };
-    write("mean_sharpe_bot", json_number(mean_agent));
-    write("mean_sharpe_hodl", json_number(mean_reference));
-    write("std_sharpe_bot", json_number(std::sqrt(squares / count)));
+    write("mean_sharpe_bot", json_of(mean_of(agent)));
+    write("mean_sharpe_hodl", json_of(mean_of(reference)));
+    write("std_sharpe_bot", json_of(deviation_of(agent, 0)));
     write("sharpe_list_bot", json_list(agent));
     write("sharpe_list_hodl", json_list(reference));
-    write("environment_steps", json_integer(steps));
-    write("orders", json_integer(orders));
-    write("seconds", json_number(seconds));
+    write("environment_steps", json_of(steps));
+    write("orders", json_of(orders));
+    write("seconds", json_of(seconds));
   }
 
   Shared& shared_;

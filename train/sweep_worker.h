@@ -64,7 +64,8 @@ struct Shared {
   Heart& heart;
 
   std::mutex mutex{};
-  std::int64_t begun = 0, finished = 0, complete = 0, pruned = 0, failed = 0, requeued = 0, parts = 0, running = 0;
+  std::int64_t begun = 0, finished = 0, complete = 0, pruned = 0, failed = 0, requeued = 0, parts = 0, running = 0,
+               rows = 0;
   std::optional<double> best{};
   std::int64_t best_number = -1;
   std::exception_ptr fault{};

@@ -191,7 +191,8 @@ struct Trainer::State {
   State(const Settings& s, const env::Market& train, const env::Market& market, c10::Device d,
         std::filesystem::path dir, Validate v, Profile& p, bool in_background)
       : settings(s),
-        plan(make_plan(s, d)),
+        // In the background no clock ends a training, and many plans would be made.
+        plan(make_plan(s, d, !in_background)),
         device(d),
         directory(std::move(dir)),
         validate(std::move(v)),

@@ -33,7 +33,8 @@ struct Plan {
   // Iterations that the budget holds after `used_seconds`, by the prediction; all of them where there is no budget.
   std::int64_t affordable_iterations(double used_seconds) const;
 };
-Plan make_plan(const Settings& settings, c10::Device device);
+// predict: also matmul_rate and predicted_seconds, which takes a measurement of the device.
+Plan make_plan(const Settings& settings, c10::Device device, bool predict = true);
 
 // How good the policy is on bars that it is not trained on; larger is better. Called at each validation.
 struct Validation {
