@@ -1,5 +1,5 @@
-// Times a study's file: opening 10,000 trials of 20 parameters, and 8 processes adding trials to one file.
-// bench/peers/optuna_studies.py does the same with Optuna.
+// Times a study's file, and prints a line of JSON for scripts/bench: opening 10,000 trials of 20 parameters, and 8
+// processes adding trials to one file. bench/peers/optuna_studies.py does the same with Optuna.
 //
 //   bench_studies fill FILE          makes the file of the first
 //   bench_studies open FILE          reads all of it and finds the best trial
@@ -66,7 +66,10 @@ int add(const std::string& file, int trials) {
   while (wait(&status) > 0) failures += status != 0;
   const double seconds = seconds_since(begin);
   const std::size_t there = open_storage(file)->read_study("added").trials.size();
-  std::printf("add: %.1f trials/s, %zu of %d there, %d processes failed\n", trials / seconds, there, trials, failures);
+  std::printf("{\"case\": \"8 processes add trials\", \"unit\": \"trials\", \"samples\": [%.17g]}\n", trials / seconds);
+  if (failures > 0 || there != static_cast<std::size_t>(trials)) {
+    std::fprintf(stderr, "bench_studies: %zu of %d trials there, %d processes failed\n", there, trials, failures);
+  }
   return failures == 0 && there == static_cast<std::size_t>(trials) ? 0 : 1;
 }
 
@@ -80,8 +83,11 @@ int main(int argc, char** argv) {
       const auto begin = std::chrono::steady_clock::now();
       const Study study = open_storage(argv[2])->read_study("bench");
       const double best = best_trial(study)->values[0];
-      std::printf("open: %.0f ms, %zu trials, best %.17g\n", 1e3 * seconds_since(begin), study.trials.size(), best);
-      return 0;
+      const double seconds = seconds_since(begin);
+      std::printf(
+          "{\"case\": \"open 10,000 trials, best\", \"unit\": \"openings\", \"samples\": [%.17g], \"best\": %.17g}\n",
+          1 / seconds, best);
+      return study.trials.size() == kTrials ? 0 : 1;
     }
     std::fprintf(stderr, "usage: bench_studies fill FILE | open FILE | add FILE TRIALS\n");
     return 2;

@@ -1,5 +1,5 @@
 // Times one TPE suggestion of 20 parameters after 1,000 trials; bench/peers/optuna_tpe.py does the same with Optuna.
-#include <algorithm>
+// Prints a line of JSON a case, for scripts/bench.
 #include <chrono>
 #include <cstdio>
 
@@ -15,7 +15,7 @@ using namespace ristretto::studies;
 
 constexpr int kTrials = 1000, kRepeats = 21;
 
-double median_seconds(Profile profile, bool multivariate) {
+std::vector<double> seconds_of(Profile profile, bool multivariate) {
   SearchSpace space;
   for (int i = 0; i < 5; ++i) {
     space.emplace_back(str("x", i), agents::FloatRange{-5, 5});
@@ -47,8 +47,7 @@ double median_seconds(Profile profile, bool multivariate) {
     for (const auto& [name, range] : space) ask.suggest(name, range);
     seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   }
-  std::nth_element(seconds.begin(), seconds.begin() + kRepeats / 2, seconds.end());
-  return seconds[kRepeats / 2];
+  return seconds;
 }
 
 }  // namespace
@@ -56,8 +55,10 @@ double median_seconds(Profile profile, bool multivariate) {
 int main() {
   for (const bool multivariate : {false, true}) {
     for (const auto& [name, profile] : {std::pair{"4.9", Profile::optuna_4_9}, {"5.0", Profile::optuna_5_0}}) {
-      std::printf("%s %s %.3f ms\n", name, multivariate ? "multivariate" : "univariate",
-                  1e3 * median_seconds(profile, multivariate));
+      std::vector<std::string> rates;
+      for (const double seconds : seconds_of(profile, multivariate)) rates.push_back(str(1 / seconds));
+      std::printf("{\"case\": \"as %s, %s\", \"unit\": \"suggestions\", \"samples\": [%s]}\n", name,
+                  multivariate ? "multivariate" : "univariate", join(rates, ", ").c_str());
     }
   }
 }

@@ -34,7 +34,7 @@ h2 { margin: 2.4rem 0 .5rem; font-size: 1.05rem; }
 h3 { margin: 0 0 .2rem; font-size: .85rem; overflow-wrap: anywhere; }
 p { margin: .3rem 0; color: var(--quiet); max-width: 48rem; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); gap: .6rem; margin: 1.2rem 0 0; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .6rem; margin: 1.2rem 0 0; }
 .facts + p { margin-top: .9rem; }
 .facts div { background: var(--mark); border-radius: 6px; padding: .5rem .8rem .6rem; }
 .facts dt { font-size: .8rem; color: var(--quiet); }

@@ -1,6 +1,8 @@
 // Files that we write read by real Optunas, and theirs by us (study.md, "Conformance tests", A, B, D, G).
 #include "optuna_peers.h"
 #include "storage_scenarios.h"
+#include "studies/distribution.h"
+#include "studies/samplers/search_space.h"
 #include "studies/storage.h"
 
 using namespace ristretto;
@@ -74,10 +76,12 @@ TEST_SUITE("interop") {
   }
 
   TEST_CASE("storage: Optuna's command line ranks our trials as we do") {
-    for (const std::string& version : installed({"4.9.0", "5.0.0"})) {
+    for (const std::string& version : installed({"3.1.0", "4.9.0", "5.0.0"})) {
       const Scratch scratch;
       const std::string path = (scratch.path / "ours.db").string(), out = (scratch.path / "out").string();
-      const auto storage = create_storage(path);
+      NewStorage wanted;
+      wanted.revision = revision_of(version);
+      const auto storage = create_storage(path, wanted);
       const auto answer = [&](std::vector<std::string> arguments) {
         arguments.insert(arguments.end(), {"--storage", "sqlite:///" + path, "-f", "json"});
         CHECK(run(version, arguments, out) == 0);
@@ -94,6 +98,8 @@ TEST_SUITE("interop") {
         const Json best = answer({"best-trial", "--study-name", ranking.name});
         const Study read = storage->read_study(ranking.name);
         REQUIRE(best.find("number") != nullptr);
+        // 3.1 sorts an infinity, a NULL in the table, as the smallest number (study.md, "Value forms").
+        if (version == "3.1.0" && ranking.name == std::string("inf")) continue;
         CHECK(best.find("number")->integer == best_trial(read)->number);
       }
       CHECK(answer({"studies"}).items.size() == std::size(kRankings));
@@ -121,6 +127,13 @@ TEST_SUITE("interop") {
       }));
       CHECK(disagreement(version, path, path + ".json") == "");
 
+      CHECK(optuna_peer(version, {"intersection", path, "s"}, out).wait() == 0);
+      std::string space;
+      for (const auto& [name, range] : intersection_space(read, true))
+        space += str(name, " ", write_distribution(range), "\n");
+      CHECK(!space.empty());
+      CHECK(bytes_of(out) == space);
+
       // Both refuse a distribution that conflicts, in the same words.
       CHECK(optuna_peer(version, {"conflicts", path, "s"}, out).wait() == 0);
       const std::vector<std::string> theirs = split(bytes_of(out), '\n');
@@ -139,11 +152,13 @@ TEST_SUITE("interop") {
   }
 
   TEST_CASE("storage: a live study in Python sees each of our trials once, with its final values") {
-    for (const std::string& version : installed({"4.9.0", "5.0.0"})) {
+    for (const std::string& version : installed({"3.1.0", "4.9.0", "5.0.0"})) {
       INFO(version);
       const Scratch scratch;
       const std::string path = (scratch.path / "ours.db").string(), out = (scratch.path / "out").string();
-      const auto storage = create_storage(path);
+      NewStorage wanted;
+      wanted.revision = revision_of(version);
+      const auto storage = create_storage(path, wanted);
       const std::int64_t study = storage->create_study("s", {Direction::minimize});
       constexpr int kTrials = 150;
       Process peer = optuna_peer(version, {"poll", path, "s", str(kTrials), out});

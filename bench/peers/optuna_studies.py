@@ -3,6 +3,7 @@
     .venv-optuna/4.9.0/bin/python bench/peers/optuna_studies.py add /tmp/peer.db 80
 """
 
+import json
 import multiprocessing
 import sys
 import time
@@ -37,7 +38,9 @@ def main():
         begin = time.perf_counter()
         study = optuna.load_study(study_name="bench", storage=storage_of(file))
         trials, best = study.trials, study.best_trial.values[0]
-        print(f"open: {1e3 * (time.perf_counter() - begin):.0f} ms, {len(trials)} trials, best {best!r}")
+        seconds = time.perf_counter() - begin
+        print(json.dumps({"case": "open 10,000 trials, best", "unit": "openings", "samples": [1 / seconds], "best": best}))
+        assert len(trials) == 10000
         return
     trials = int(sys.argv[3])
     optuna.create_study(study_name="added", storage=storage_of(file), direction="maximize")
@@ -51,7 +54,9 @@ def main():
     seconds = time.perf_counter() - begin
     there = len(optuna.load_study(study_name="added", storage=storage_of(file)).trials)
     failed = sum(worker.exitcode != 0 for worker in workers)
-    print(f"add: {trials / seconds:.1f} trials/s, {there} of {trials} there, {failed} processes failed")
+    print(json.dumps({"case": "8 processes add trials", "unit": "trials", "samples": [trials / seconds]}))
+    if failed or there != trials:
+        sys.exit(f"{there} of {trials} trials there, {failed} processes failed")
 
 
 if __name__ == "__main__":

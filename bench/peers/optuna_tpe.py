@@ -1,10 +1,10 @@
-"""Seconds of one TPE suggestion of 20 parameters after 1,000 trials, by Optuna: the peer of bench/suggest.cpp.
+"""Rate of one TPE suggestion of 20 parameters after 1,000 trials, by Optuna: the peer of bench/suggest.cpp.
 
     .venv-optuna/4.9.0/bin/python bench/peers/optuna_tpe.py
 """
 
+import json
 import random
-import statistics
 import time
 import warnings
 
@@ -24,7 +24,7 @@ for i in range(5):
     SPACE[f"c{i}"] = Choice(["a", "b", "c", "d"])
 
 
-def seconds(**options):
+def rates(**options):
     source = random.Random(1)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=1, **options))
     for _ in range(TRIALS):
@@ -32,18 +32,18 @@ def seconds(**options):
                   source.randint(d.low, d.high) if isinstance(d, Int) else source.uniform(d.low, d.high)
                   for name, d in SPACE.items()}
         study.add_trial(optuna.trial.create_trial(value=source.random(), params=params, distributions=SPACE))
-    times = []
+    taken = []
     for _ in range(REPEATS):
         begin = time.perf_counter()
         trial = study.ask()
         for name, distribution in SPACE.items():
             trial._suggest(name, distribution)
-        times.append(time.perf_counter() - begin)
+        taken.append(1 / (time.perf_counter() - begin))
         study.tell(trial, 0.5)
-    return statistics.median(times)
+    return taken
 
 
 if __name__ == "__main__":
     for multivariate in (False, True):
-        print(optuna.__version__, "multivariate" if multivariate else "univariate",
-              round(1e3 * seconds(multivariate=multivariate), 3), "ms")
+        name = f"as {optuna.__version__[:3]}, {'multivariate' if multivariate else 'univariate'}"
+        print(json.dumps({"case": name, "unit": "suggestions", "samples": rates(multivariate=multivariate)}))

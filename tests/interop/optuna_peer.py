@@ -214,6 +214,18 @@ def report_late(database, name, ready, go):
         print(type(error).__name__, error)
 
 
+def intersection(database, name):
+    """The space of all COMPLETE and PRUNED trials, a line a parameter, to standard output."""
+    study = optuna.load_study(study_name=name, storage=url(database))
+    if hasattr(optuna, "search_space"):
+        space = optuna.search_space.intersection_search_space(study.get_trials(deepcopy=False), include_pruned=True)
+    else:  # up to 3.1
+        space = optuna.samplers.intersection_search_space(study, include_pruned=True)
+    for key in sorted(space):
+        if not space[key].single():
+            print(key, optuna.distributions.distribution_to_json(space[key]))
+
+
 def poll(database, name, goal, out):
     """A live study: the numbers of finished trials as they first appear, with states and values; none changes later."""
     study = optuna.load_study(study_name=name, storage=url(database))
