@@ -41,13 +41,15 @@ void fill(const std::string& file) {
   }
 }
 
-// As a worker does: asked, one write a parameter, a report, told.
+// As a sweep's worker does: asked, its parameters, a report, told.
 void work(const std::string& file, int trials) {
   const auto storage = open_storage_for_writing(file);
   const std::int64_t study = storage->create_study("added", {Direction::maximize}, IfExists::reuse);
   for (int i = 0; i < trials; ++i) {
     const Trial trial = storage->create_trial(study);
-    for (int p = 0; p < kParametersAdded; ++p) storage->set_param(trial.id, str("p", p), 0.5, kRange);
+    storage->together([&] {
+      for (int p = 0; p < kParametersAdded; ++p) storage->set_param(trial.id, str("p", p), 0.5, kRange);
+    });
     storage->report(trial.id, 0, 0.5);
     storage->finish(trial.id, State::complete, {0.5});
   }

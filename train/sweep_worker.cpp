@@ -162,23 +162,22 @@ class Worker {
         name, options,
         numbered ? static_cast<std::uint32_t>(settings_.run.seed) : seed_of_trial(settings_.run.seed, trial.number));
     studies::Ask ask(*sampler_, study_, trial);
-    std::set<std::string> known;
-    for (const studies::Attribute& attribute : trial.system_attributes) known.insert(attribute.key);
-    const auto store_attributes = [&] {
-      for (const studies::Attribute& attribute : ask.attributes()) {
-        if (!known.insert(attribute.key).second) continue;
-        storage_->set_trial_attribute(trial.id, studies::Scope::system, attribute.key, attribute.value);
-      }
-    };
-    store_attributes();
     Settings settings = settings_;
     for (const auto& [parameter, range] : shared_.space) {
-      const agents::Value value = ask.suggest(parameter, range);
-      if (trial.find_param(parameter) == nullptr) storage_->set_param(trial.id, parameter, value, range);
-      store_attributes();
-      agents::set(settings.hyperparameters, *agents::find_row(parameter), value);
+      agents::set(settings.hyperparameters, *agents::find_row(parameter), ask.suggest(parameter, range));
       settings.sources[parameter] = str("study trial ", trial.number);
     }
+    // One write, and so one wait for the disk.
+    storage_->together([&] {
+      for (const studies::Attribute& attribute : ask.attributes()) {
+        if (studies::find(trial.system_attributes, attribute.key) != nullptr) continue;
+        storage_->set_trial_attribute(trial.id, studies::Scope::system, attribute.key, attribute.value);
+      }
+      for (const studies::Parameter& parameter : ask.trial().params) {
+        if (trial.find_param(parameter.name) != nullptr) continue;
+        storage_->set_param(trial.id, parameter.name, parameter.value, parameter.distribution);
+      }
+    });
     trial = ask.trial();
     return settings;
   }
@@ -220,9 +219,12 @@ class Worker {
       }
       if (part + 1 < shared_.objective.parts() && worth_pruning(trial)) return prune(trial, parts, "not promising");
     }
-    write_attributes(trial, parts);
     const double value = value_of(shared_.objective.kind(), parts);
-    const studies::State state = storage_->finish(trial.id, studies::State::complete, {value});
+    studies::State state{};
+    storage_->together([&] {
+      write_attributes(trial, parts);
+      state = storage_->finish(trial.id, studies::State::complete, {value});
+    });
     const std::lock_guard lock(shared_.mutex);
     ++shared_.finished;
     if (state != studies::State::complete) {
@@ -250,8 +252,10 @@ class Worker {
   }
 
   End prune(const studies::Trial& trial, const std::vector<Part>& parts, const std::string& reason) {
-    write_attributes(trial, parts);
-    storage_->finish(trial.id, studies::State::pruned);
+    storage_->together([&] {
+      write_attributes(trial, parts);
+      storage_->finish(trial.id, studies::State::pruned);
+    });
     const std::lock_guard lock(shared_.mutex);
     ++shared_.finished;
     ++shared_.pruned;
@@ -260,9 +264,11 @@ class Worker {
 
   // A sampler learns from a bad report, not from a failed trial.
   End diverged(const studies::Trial& trial, const std::vector<Part>& parts, const std::string& reason) {
-    storage_->report(trial.id, static_cast<std::int64_t>(parts.size()), kDivergedValue);
-    storage_->set_trial_attribute(trial.id, studies::Scope::user, "failure", json_of(reason));
-    storage_->finish(trial.id, studies::State::pruned);
+    storage_->together([&] {
+      storage_->report(trial.id, static_cast<std::int64_t>(parts.size()), kDivergedValue);
+      storage_->set_trial_attribute(trial.id, studies::Scope::user, "failure", json_of(reason));
+      storage_->finish(trial.id, studies::State::pruned);
+    });
     const std::lock_guard lock(shared_.mutex);
     ++shared_.finished;
     ++shared_.pruned;
@@ -272,8 +278,10 @@ class Worker {
   // Parameters that fit neither each other nor this sweep: failed, for nobody can learn from it. Several in a row end
   // the sweep.
   End refuse(const studies::Trial& trial, const std::string& reason) {
-    storage_->set_trial_attribute(trial.id, studies::Scope::user, "failure", json_of(reason));
-    storage_->finish(trial.id, studies::State::fail);
+    storage_->together([&] {
+      storage_->set_trial_attribute(trial.id, studies::Scope::user, "failure", json_of(reason));
+      storage_->finish(trial.id, studies::State::fail);
+    });
     if (++refused_ >= kMostRefused) {
       throw Error(Fault::usage, str(refused_, " trials in a row were refused, the last one because ", reason));
     }
@@ -311,7 +319,7 @@ class Worker {
 
   // The names that existing tools read (commands.md), and what a value can be traced by.
   void write_attributes(const studies::Trial& trial, const std::vector<Part>& parts) {
-    std::vector<double> agent, reference, seeds;
+    std::vector<double> agent, reference;
     std::int64_t steps = 0, orders = 0;
     double seconds = 0;
     for (const Part& part : parts) {
