@@ -16,6 +16,7 @@
 #include <ATen/ops/var_mean.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/record_function.h>
 
 #include "platform/error.h"
 #include "platform/text.h"
@@ -95,6 +96,7 @@ void Normalizer::take_account_statistics() {
 }
 
 at::Tensor Normalizer::matrix(const env::Observation& observation) const {
+  RECORD_USER_SCOPE("observations");
   const at::NoGradGuard no_grad;
   if (!lookback_) return observation.account;
   const std::int64_t rows = table_.size(0), columns = table_.size(1);

@@ -5,6 +5,7 @@
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
+#include <ATen/record_function.h>
 
 #include "platform/error.h"
 #include "platform/text.h"
@@ -45,11 +46,13 @@ Optimizer::Optimizer(const std::vector<at::Tensor>& parameters, const Options& o
 }
 
 void Optimizer::zero_gradients() {
+  RECORD_USER_SCOPE("optimiser");
   flat_gradient_.zero_();
   for (std::size_t i = 0; i < leaves_.size(); ++i) leaves_[i].mutable_grad() = leaf_gradients_[i];
 }
 
 at::Tensor Optimizer::clip_gradients(double max_norm) {
+  RECORD_USER_SCOPE("optimiser");
   const at::NoGradGuard no_grad;
   const at::Tensor norm = at::linalg_vector_norm(flat_gradient_);
   if (max_norm > 0) flat_gradient_.mul_((max_norm / (norm + 1e-6)).clamp_max_(1.0));
@@ -57,6 +60,7 @@ at::Tensor Optimizer::clip_gradients(double max_norm) {
 }
 
 void Optimizer::step(double learning_rate) {
+  RECORD_USER_SCOPE("optimiser");
   const at::NoGradGuard no_grad;
   steps_.add_(1);
   const std::vector<at::Tensor> parameter{flat_}, gradient{flat_gradient_}, first{first_moment_},

@@ -12,6 +12,7 @@
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/tanh.h>
+#include <ATen/record_function.h>
 
 #include <cassert>
 #include <cmath>
@@ -89,6 +90,7 @@ at::Tensor linear(const Weights& weights, const std::string& name, const at::Ten
 
 // x [B, S] -> [B, outputs], in x's type also under autocast.
 at::Tensor forward(const Weights& weights, const Architecture& architecture, const at::Tensor& x) {
+  RECORD_USER_SCOPE("trunk");
   const auto activate = [&](const at::Tensor& z) {
     return architecture.activation == Activation::relu ? at::relu(z) : at::tanh(z);
   };

@@ -9,6 +9,7 @@
 #include <ATen/ops/std_mean.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
+#include <ATen/record_function.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -54,6 +55,7 @@ struct Ppo::Samples {
 PpoLoss ppo_loss(const at::Tensor& log_probability, const at::Tensor& old_log_probability, const at::Tensor& entropy,
                  const at::Tensor& advantage, const at::Tensor& value, const at::Tensor& old_value,
                  const at::Tensor& target, const PpoSettings& settings) {
+  RECORD_USER_SCOPE("loss");
   const double clip = settings.clip_range;
   const at::Tensor log_ratio = log_probability - old_log_probability;
   const at::Tensor ratio = log_ratio.exp();

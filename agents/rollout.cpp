@@ -6,6 +6,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/nonzero.h>
+#include <ATen/record_function.h>
 
 #include <algorithm>
 #include <vector>
@@ -61,7 +62,10 @@ Rollout collect(env::Environment& environment, const Policy& policy, const Norma
   Rollout out;
   Observations seen, last;
   for (std::int64_t t = 0; t < horizon; ++t) {
-    const env::Observation observation = environment.observe();
+    const env::Observation observation = [&] {
+      RECORD_USER_SCOPE("environment");
+      return environment.observe();
+    }();
     seen.put(t, horizon, observation);
     const at::Tensor means = in_pieces(observation, most_rows, mean);
     const at::Device device = means.device();
@@ -69,7 +73,10 @@ Rollout collect(env::Environment& environment, const Policy& policy, const Norma
         sample(policy.architecture, means, log_std,
                categorical ? env::uniform(worlds, actions, seed, first_step + t, device, first_world)
                            : env::standard_normal(worlds, actions, seed, first_step + t, device, first_world));
-    const env::Transition transition = environment.step(drawn.action);
+    const env::Transition transition = [&] {
+      RECORD_USER_SCOPE("environment");
+      return environment.step(drawn.action);
+    }();
     last.put(t, horizon, transition.last);
     if (t == 0) {
       out.u = at::empty(categorical ? std::vector<std::int64_t>{horizon, worlds}
@@ -110,6 +117,7 @@ Rollout collect(env::Environment& environment, const Policy& policy, const Norma
 
 Advantages estimate_advantages(const at::Tensor& reward, const at::Tensor& value, const at::Tensor& next_value,
                                const at::Tensor& ended, double gamma, double lambda) {
+  RECORD_USER_SCOPE("advantages");
   const at::NoGradGuard no_grad;
   const at::Tensor delta = reward + gamma * next_value - value;
   const at::Tensor trace = (1.0 - ended.to(delta.scalar_type())) * (gamma * lambda);

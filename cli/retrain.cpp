@@ -4,6 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/profile_option.h"
 #include "cli/study_options.h"
 #include "platform/error.h"
 #include "platform/interrupt.h"
@@ -25,6 +26,7 @@ int retrain(const Arguments& arguments) {
   options.value("runs", "DIR", "where runs are kept [runs]");
   options.flag("no-promote", "write and judge the version, but leave what is served as it is");
   options.flag("dry-run", "say what would be done with which settings, and do nothing");
+  ProfileOption::declare(options);
   options.alias("n-timesteps,n", "steps");
   options.settings();
   if (!options.parse(arguments)) return 0;
@@ -60,7 +62,9 @@ int retrain(const Arguments& arguments) {
   }
   std::fflush(stdout);
   train::Profile profile;
-  const train::RetrainResult result = train::retrain(request, resolved, profile);
+  const ProfileOption recording(options);
+  train::RetrainResult result = train::retrain(request, resolved, profile);
+  recording.tell(result.document, result.text);
   std::printf("%s", options.json() ? (result.document.dump(2) + "\n").c_str() : result.text.c_str());
   return result.exit_code;
 }

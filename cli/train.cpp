@@ -3,6 +3,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/profile_option.h"
 #include "cli/study_options.h"
 #include "platform/atomic_file.h"
 #include "platform/clock.h"
@@ -22,6 +23,7 @@ int train_run(const Arguments& arguments) {
   options.value("run", "DIR", "the run directory: config.ini, checkpoint/, logs/, events.out.tfevents.*");
   options.flag("resume", "go on from DIR");
   declare_study(options);
+  ProfileOption::declare(options);
   options.alias("n-timesteps,n", "steps");
   options.settings();
   if (!options.parse(arguments)) return 0;
@@ -50,6 +52,7 @@ int train_run(const Arguments& arguments) {
   std::filesystem::create_directories(directory);
   const FileLock lock(directory / ".lock", "train --run " + directory.string());
   train::Profile profile;
+  const ProfileOption recording(options);
   train::prepare_machine(settings);
   const train::Data data = train::load_data(settings);
   train::Trainer trainer(settings, data.splits.train.market, directory,
@@ -59,22 +62,20 @@ int train_run(const Arguments& arguments) {
   train::report_plan(trainer.plan(), settings, profile.total());
   const double budget = trainer.plan().budget_seconds;
   const train::Outcome outcome = trainer.run(budget > 0 ? std::max(1.0, budget - profile.total()) : 0);
-  const nlohmann::ordered_json document = {{"run", directory.string()},
-                                           {"steps", outcome.environment_steps},
-                                           {"planned_steps", trainer.plan().steps},
-                                           {"iterations", outcome.iterations},
-                                           {"optimizer_steps", outcome.optimizer_steps},
-                                           {"seconds", outcome.seconds},
-                                           {"relative_weight_change", outcome.weight_change},
-                                           {"ended", outcome.ended}};
-  if (options.json()) {
-    std::printf("%s\n", document.dump(2).c_str());
-  } else {
-    std::printf("%s: %s of %s steps in %s, ended by %s; weights moved by %s %%\n", directory.c_str(),
-                with_thousands(outcome.environment_steps).c_str(), with_thousands(trainer.plan().steps).c_str(),
-                duration_text(outcome.seconds).c_str(), outcome.ended.c_str(),
-                fixed(100 * outcome.weight_change, 2).c_str());
-  }
+  nlohmann::ordered_json document = {{"run", directory.string()},
+                                     {"steps", outcome.environment_steps},
+                                     {"planned_steps", trainer.plan().steps},
+                                     {"iterations", outcome.iterations},
+                                     {"optimizer_steps", outcome.optimizer_steps},
+                                     {"seconds", outcome.seconds},
+                                     {"relative_weight_change", outcome.weight_change},
+                                     {"ended", outcome.ended}};
+  std::string text =
+      str(directory.string(), ": ", with_thousands(outcome.environment_steps), " of ",
+          with_thousands(trainer.plan().steps), " steps in ", duration_text(outcome.seconds), ", ended by ",
+          outcome.ended, "; weights moved by ", fixed(100 * outcome.weight_change, 2), " %\n");
+  recording.tell(document, text);
+  std::printf("%s", options.json() ? (document.dump(2) + "\n").c_str() : text.c_str());
   return outcome.signal != 0 ? interrupt_exit_code(outcome.signal) : 0;
 }
 

@@ -37,7 +37,11 @@ target_link_directories(LibTorch INTERFACE ${LIBTORCH}/lib)
 target_link_options(LibTorch INTERFACE -Wl,-rpath,${LIBTORCH}/lib)
 # at::parallel_for is a template, and serial in files that are compiled without OpenMP.
 find_package(OpenMP REQUIRED COMPONENTS CXX)
-target_link_libraries(LibTorch INTERFACE torch_cpu c10 OpenMP::OpenMP_CXX)
+# By its flags: as a target it would bring the path of another libgomp than LibTorch's, which CMake warns of each time.
+separate_arguments(openmp_flags UNIX_COMMAND "${OpenMP_CXX_FLAGS}")
+target_compile_options(LibTorch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${openmp_flags}>)
+target_link_options(LibTorch INTERFACE ${openmp_flags})
+target_link_libraries(LibTorch INTERFACE torch_cpu c10)
 # The device's library registers itself when it is loaded and no symbol of it is named, so the linker would drop it.
 if(RISTRETTO_GPU STREQUAL "cuda")
   set(torch_device torch_cuda c10_cuda)

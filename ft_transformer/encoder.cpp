@@ -9,6 +9,7 @@
 #include <ATen/ops/linear.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/record_function.h>
 #include <c10/core/DispatchKeySet.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
@@ -218,6 +219,7 @@ void add_encoder_weights(Weights& weights, const EncoderShape& shape, const std:
 
 at::Tensor encode(const Weights& weights, const EncoderShape& shape, const std::string& prefix,
                   const at::Tensor& input) {
+  RECORD_USER_SCOPE("encoder");
   assert(input.dim() == 2 && input.size(1) == shape.features);
   at::Tensor x = tokenize(weights, shape, prefix, input);
   for (std::int64_t block = 0; block < shape.blocks; ++block) {

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/tanh.h>
+#include <ATen/record_function.h>
 
 #include <algorithm>
 #include <limits>
@@ -24,6 +25,7 @@ constexpr std::int64_t kFewIterations = 20;  // updates below which a policy has
 }  // namespace
 
 Data load_data(const Settings& settings) {
+  RECORD_USER_SCOPE("set-up");
   Data data;
   data.layout = layout_of(settings);
   data.rules = rules_of(settings);

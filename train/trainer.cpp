@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/stack.h>
+#include <ATen/record_function.h>
 
 #include <algorithm>
 #include <cmath>
@@ -243,6 +244,7 @@ struct Trainer::State {
 
   void save() {
     if (directory.empty()) return;
+    RECORD_USER_SCOPE("checkpoint");
     agents::Checkpoint checkpoint;
     agents::add_prefixed(checkpoint.tensors, "actor/", named(policy.actor));
     agents::add_prefixed(checkpoint.tensors, "critic/", named(policy.critic));
@@ -325,6 +327,7 @@ struct Trainer::State {
 
   void validate_now(RunLog& run_log) {
     profile.enter("validation");
+    RECORD_USER_SCOPE("validation");
     const Validation validation = validate(policy, normalizer);
     run_log.scalar("eval/score", validation.score, environment_steps);
     const bool better = !best || validation.score > best->score;
