@@ -14,8 +14,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "agents/forward.h"
+#include "agents/mlp_pass.h"
 #include "env/random.h"
 #include "platform/log.h"
 #include "platform/text.h"
@@ -92,11 +94,15 @@ at::Tensor Ppo::accumulate_gradients(const Samples& minibatch, at::Tensor* ratio
   for (std::int64_t begin = 0; begin < size; begin += most) {
     const Samples samples = minibatch.narrow(begin, std::min(most, size - begin));
     const double share = static_cast<double>(samples.size()) / static_cast<double>(size);
-    const Outputs outputs = forward(policy_, normalizer_.matrix({samples.account, samples.bar}), settings_.bf16);
+    const at::Tensor x = normalizer_.matrix({samples.account, samples.bar});
+    std::optional<MlpPass> pass;
+    if (!settings_.bf16 && MlpPass::pays(policy_, x)) pass.emplace(policy_, x);
+    const Outputs outputs = pass ? pass->outputs() : forward(policy_, x, settings_.bf16);
     const Evaluation now = evaluate(policy_.architecture, outputs.mean, log_std_of(policy_), samples.u);
     const PpoLoss loss = ppo_loss(now.log_probability, samples.log_probability, now.entropy, samples.advantage,
                                   outputs.value, samples.value, samples.target, settings_);
     (samples.size() == size ? loss.total : loss.total * share).backward();
+    if (pass) pass->backward();
 
     const at::NoGradGuard no_grad;
     const at::Tensor part = at::stack({loss.policy, loss.value, loss.entropy, loss.approx_kl, loss.clip_fraction});

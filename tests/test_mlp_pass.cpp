@@ -1,0 +1,71 @@
+// The pass without autograd against autograd.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/zeros_like.h>
+#include <doctest/doctest.h>
+
+#include "agents/mlp_pass.h"
+
+namespace ristretto::agents {
+namespace {
+
+constexpr double kRounding = 1e-12;  // double precision, sums in another order
+
+at::Tensor loss_of(const Outputs& outputs) {
+  return outputs.mean.pow(3).sum() + (outputs.mean.select(1, 0) * outputs.value).sum() + outputs.value.square().mean();
+}
+
+void zero(const Policy& policy) {
+  for (const auto* weights : {&policy.actor, &policy.critic}) {
+    for (const at::Tensor& weight : weights->tensors()) weight.mutable_grad() = at::zeros_like(weight);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("mlp pass: outputs and gradients are autograd's, added to what is there") {
+  for (const Activation activation : {Activation::relu, Activation::tanh}) {
+    Architecture architecture;
+    architecture.observation = 11;
+    architecture.width = 24;
+    architecture.actions = 3;
+    architecture.activation = activation;
+    Initialization initialization;
+    initialization.policy_gain = 1;
+    Policy policy = make_policy(architecture, initialization, at::kCPU);
+    policy.actor = policy.actor.to(at::kCPU, at::kDouble);
+    policy.critic = policy.critic.to(at::kCPU, at::kDouble);
+    policy.actor.require_grad(true);
+    policy.critic.require_grad(true);
+    const at::Tensor x = at::randn({37, 11}, at::kDouble);
+    REQUIRE(MlpPass::pays(policy, x));
+
+    zero(policy);
+    const Outputs outputs = forward(policy, x, false);
+    for (int i = 0; i < 2; ++i) loss_of(forward(policy, x, false)).backward();
+    std::vector<at::Tensor> expected;
+    for (const auto* weights : {&policy.actor, &policy.critic}) {
+      for (const at::Tensor& weight : weights->tensors()) expected.push_back(weight.grad().clone());
+    }
+
+    zero(policy);
+    for (int i = 0; i < 2; ++i) {
+      const MlpPass pass(policy, x);
+      CHECK((pass.outputs().mean - outputs.mean).abs().max().item<double>() < kRounding);
+      CHECK((pass.outputs().value - outputs.value).abs().max().item<double>() < kRounding);
+      loss_of(pass.outputs()).backward();
+      pass.backward();
+    }
+    std::size_t next = 0;
+    for (const auto* weights : {&policy.actor, &policy.critic}) {
+      for (const at::Tensor& weight : weights->tensors()) {
+        const at::Tensor difference = (weight.grad() - expected[next]).abs().max();
+        CHECK(difference.item<double>() < kRounding * (1 + expected[next].abs().max().item<double>()));
+        if (weight.dim() == 2 && weight.size(0) > 1) CHECK(expected[next].abs().max().item<double>() > 0.01);
+        ++next;
+      }
+    }
+  }
+}
+
+}  // namespace ristretto::agents
