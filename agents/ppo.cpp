@@ -80,19 +80,21 @@ PpoLoss ppo_loss(const at::Tensor& log_probability, const at::Tensor& old_log_pr
   return loss;
 }
 
-Ppo::Ppo(Policy& policy, const Normalizer& normalizer, Optimizer& optimizer, const PpoSettings& settings)
-    : policy_(policy), normalizer_(normalizer), optimizer_(optimizer), settings_(settings) {}
+Ppo::Ppo(Policy& policy, const Normalizer& normalizer, Optimizer& optimizer, const PpoSettings& settings,
+         const Shard& shard)
+    : policy_(policy), normalizer_(normalizer), optimizer_(optimizer), settings_(settings), shard_(shard) {}
 
-// Leaves the gradient of the minibatch's loss in the optimizer, whatever the micro-batch: a mean over the minibatch is
-// the sum of its micro-batches' means, each weighted with its share. Returns the metrics [kMetrics]; ratio_error may be
-// null.
+// Leaves the gradient of the minibatch's loss in the optimizer, whatever the micro-batch and the processes: a mean over
+// the minibatch is the sum of its parts' means, each weighted with its share. Returns the metrics [kMetrics];
+// ratio_error may be null, and is of this process's part.
 at::Tensor Ppo::accumulate_gradients(const Samples& minibatch, at::Tensor* ratio_error) {
   optimizer_.zero_gradients();
   const std::int64_t size = minibatch.size();
   const std::int64_t most = settings_.micro_batch > 0 ? settings_.micro_batch : size;
-  at::Tensor metrics;
-  for (std::int64_t begin = 0; begin < size; begin += most) {
-    const Samples samples = minibatch.narrow(begin, std::min(most, size - begin));
+  const std::int64_t first = size * shard_.rank / shard_.size, last = size * (shard_.rank + 1) / shard_.size;
+  at::Tensor metrics = at::zeros({kMetrics}, minibatch.value.options());
+  for (std::int64_t begin = first; begin < last; begin += most) {
+    const Samples samples = minibatch.narrow(begin, std::min(most, last - begin));
     const double share = static_cast<double>(samples.size()) / static_cast<double>(size);
     const at::Tensor x = normalizer_.matrix({samples.account, samples.bar});
     std::optional<MlpPass> pass;
@@ -106,10 +108,10 @@ at::Tensor Ppo::accumulate_gradients(const Samples& minibatch, at::Tensor* ratio
 
     const at::NoGradGuard no_grad;
     const at::Tensor part = at::stack({loss.policy, loss.value, loss.entropy, loss.approx_kl, loss.clip_fraction});
-    metrics = metrics.defined() ? metrics.add(part, share) : part * share;
+    metrics.add_(part, share);
     if (ratio_error) {
       const at::Tensor error = ((now.log_probability - samples.log_probability).exp() - 1).abs().max();
-      *ratio_error = begin == 0 ? error : at::maximum(*ratio_error, error);
+      *ratio_error = begin == first ? error : at::maximum(*ratio_error, error);
     }
   }
   return metrics;
@@ -119,7 +121,12 @@ at::Tensor Ppo::accumulate_gradients(const Samples& minibatch, at::Tensor* ratio
 at::Tensor Ppo::gradients_within_memory(const Samples& minibatch, at::Tensor* ratio_error) {
   for (;;) {
     try {
-      return accumulate_gradients(minibatch, ratio_error);
+      const at::Tensor metrics = accumulate_gradients(minibatch, ratio_error);
+      if (shard_.size > 1) {
+        shard_.sum(optimizer_.gradients());
+        shard_.sum(metrics);
+      }
+      return metrics;
     } catch (const c10::OutOfMemoryError&) {
       const std::int64_t tried =
           settings_.micro_batch > 0 ? std::min(settings_.micro_batch, minibatch.size()) : minibatch.size();

@@ -48,10 +48,18 @@ struct UpdateMetrics {
   bool finite = true;  // loss, gradients and weights
 };
 
+// One of several processes that learn from the same rollout: its part of each minibatch, and how tensors are summed
+// over all of them, in place.
+struct Shard {
+  int rank = 0, size = 1;
+  std::function<void(const at::Tensor&)> sum;
+};
+
 // Owned by one trainer; holds references to policy and normalizer. update() is the one that matters.
 class Ppo {
  public:
-  Ppo(Policy& policy, const Normalizer& normalizer, Optimizer& optimizer, const PpoSettings& settings);
+  Ppo(Policy& policy, const Normalizer& normalizer, Optimizer& optimizer, const PpoSettings& settings,
+      const Shard& shard = {});
   // reward: [horizon, N] as the learner shall see it (normalised). Reads the device once, at the end (with kl_target,
   // once a minibatch). `iteration` numbers the shuffles (counter-based with seed). `keep_going` is asked before each
   // minibatch; false ends the update there. Out of memory halves settings().micro_batch for good and goes on
@@ -69,6 +77,7 @@ class Ppo {
   const Normalizer& normalizer_;
   Optimizer& optimizer_;
   PpoSettings settings_;
+  Shard shard_;
 };
 
 }  // namespace ristretto::agents

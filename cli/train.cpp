@@ -16,6 +16,21 @@
 
 namespace ristretto::cli {
 
+namespace {
+
+// One of several processes that is not the first: it learns with the others and leaves the writing to that one.
+int help_train(const train::Settings& settings, train::ProcessGroup& group) {
+  train::Profile profile;
+  train::prepare_machine(settings);
+  const train::Data data = train::load_data(settings);
+  train::Trainer trainer(settings, data.splits.train.market, {}, {}, profile, train::Trainer::Manner::background,
+                         &group);
+  trainer.run(0);
+  return 0;
+}
+
+}  // namespace
+
 int train_run(const Arguments& arguments) {
   Options options(
       "train --run DIR",
@@ -49,6 +64,8 @@ int train_run(const Arguments& arguments) {
   const train::Resolved resolved = train::resolve(source, std::nullopt, given);
   const train::Settings& settings = resolved.settings;
 
+  const std::unique_ptr<train::ProcessGroup> group = train::ProcessGroup::of_environment();
+  if (group && group->rank() > 0) return help_train(settings, *group);
   std::filesystem::create_directories(directory);
   const FileLock lock(directory / ".lock", "train --run " + directory.string());
   train::Profile profile;
@@ -56,7 +73,8 @@ int train_run(const Arguments& arguments) {
   train::prepare_machine(settings);
   const train::Data data = train::load_data(settings);
   train::Trainer trainer(settings, data.splits.train.market, directory,
-                         train::validation_on(data, settings.run.precision == "bf16"), profile);
+                         train::validation_on(data, settings.run.precision == "bf16"), profile,
+                         train::Trainer::Manner::foreground, group.get());
   if (resume) trainer.resume();
   write_file_atomically(directory / "config.ini", settings.as_ini());
   train::report_plan(trainer.plan(), settings, profile.total());

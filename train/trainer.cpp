@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/stack.h>
 #include <ATen/record_function.h>
@@ -160,6 +161,7 @@ struct EpisodeReturns {
 };
 
 struct Trainer::State {
+  ProcessGroup* group;  // nullptr: this process alone
   Settings settings;
   Plan plan;
   c10::Device device;
@@ -190,8 +192,9 @@ struct Trainer::State {
   }
 
   State(const Settings& s, const env::Market& train, const env::Market& market, c10::Device d,
-        std::filesystem::path dir, Validate v, Profile& p, bool in_background)
-      : settings(s),
+        std::filesystem::path dir, Validate v, Profile& p, bool in_background, ProcessGroup* processes)
+      : group(processes),
+        settings(s),
         // In the background no clock ends a training, and many plans would be made.
         plan(make_plan(s, d, !in_background)),
         device(d),
@@ -202,7 +205,8 @@ struct Trainer::State {
         environment(std::make_shared<const env::Market>(market), layout_of(s), rules_of(s),
                     [&] {
                       env::Portfolios::Options options;
-                      options.portfolios = plan.portfolios;
+                      options.portfolios = plan.portfolios / shares();
+                      options.first_portfolio = first_portfolio();
                       options.seed = static_cast<std::uint64_t>(s.run.seed);
                       options.episode_bars = s.run.episode_bars;
                       return options;
@@ -213,7 +217,23 @@ struct Trainer::State {
         normalizer(market, layout_of(s), account_prior(train, rules_of(s), plan.samples)),
         rewards(plan.portfolios, s.hyperparameters.gamma),
         optimizer(parameters(policy), {0.9, 0.999, s.hyperparameters.adam_epsilon, 0}),
-        ppo(policy, normalizer, optimizer, ppo_settings(s, plan)) {}
+        ppo(policy, normalizer, optimizer, ppo_settings(s, plan), shard()) {}
+
+  int shares() const { return group != nullptr ? group->size() : 1; }
+  std::int64_t first_portfolio() const { return group != nullptr ? group->rank() * (plan.portfolios / shares()) : 0; }
+  agents::Shard shard() const {
+    if (group == nullptr) return {};
+    return {group->rank(), group->size(), [this](const at::Tensor& tensor) { group->sum(tensor); }};
+  }
+  // The same answer in every process.
+  bool any(bool here) const { return group != nullptr ? group->any(here) : here; }
+  // The first process's number, in all of them.
+  double of_first(double here) const {
+    if (group == nullptr) return here;
+    const at::Tensor number = at::full({}, group->rank() == 0 ? here : 0.0, at::kDouble);
+    group->sum(number);
+    return number.item<double>();
+  }
 
   void note_reward_terms() {
     const at::Tensor terms = environment.take_reward_terms();
@@ -342,13 +362,14 @@ struct Trainer::State {
     const agents::Hyperparameters& hp = settings.hyperparameters;
     profile.enter("rollout");
     const Stopwatch watch;
-    const agents::Rollout rollout =
+    agents::Rollout rollout =
         agents::collect(environment, policy, normalizer, plan.horizon, static_cast<std::uint64_t>(settings.run.seed),
-                        iteration * plan.horizon, 0, ppo.settings().bf16, ppo.settings().micro_batch);
-    if (environment.take_bad_action()) {
+                        iteration * plan.horizon, first_portfolio(), ppo.settings().bf16, ppo.settings().micro_batch);
+    if (any(environment.take_bad_action())) {
       throw Error(Fault::failed, str("the policy gave an action that is not finite at iteration ", iteration + 1),
                   "the last good checkpoint is kept; a smaller --learning-rate or --max-grad-norm may help");
     }
+    if (group != nullptr) rollout = group->gather(rollout);
     const at::Tensor ended = rollout.terminated.logical_or(rollout.truncated);
     returns.add(rollout.reward, ended);
     if (iteration == 0) note_reward_terms();
@@ -405,9 +426,13 @@ struct Trainer::State {
 };
 
 Trainer::Trainer(const Settings& settings, const env::Market& train, std::filesystem::path directory, Validate validate,
-                 Profile& profile, Manner manner) {
+                 Profile& profile, Manner manner, ProcessGroup* group) {
   const bool background = manner == Manner::background;
   check(settings);
+  if (group != nullptr && portfolios_of(settings) % group->size() != 0) {
+    throw Error(Fault::usage, str("--portfolios is ", portfolios_of(settings), ", expected a multiple of the ",
+                                  group->size(), " processes (WORLD_SIZE)"));
+  }
   const c10::Device device = device_of(settings.run.device);
   const env::Rules rules = rules_of(settings);
   require_tradable(train, rules, background);
@@ -424,14 +449,22 @@ Trainer::Trainer(const Settings& settings, const env::Market& train, std::filesy
   }
   if (!directory.empty()) std::filesystem::create_directories(directory / "checkpoint");
   state_ = std::make_unique<State>(settings, train, train.to(device, at::kFloat), device, std::move(directory),
-                                   std::move(validate), profile, background);
+                                   std::move(validate), profile, background, group);
 }
 
 Trainer::~Trainer() = default;
 
 const Plan& Trainer::plan() const { return state_->plan; }
 
-void Trainer::resume() { state_->restore(); }
+void Trainer::resume() {
+  if (state_->group != nullptr) {
+    throw Error(Fault::usage,
+                "a run of several processes (WORLD_SIZE) cannot be resumed: its checkpoint holds the "
+                "portfolios of the first one alone",
+                "start a new run, or go on with one process");
+  }
+  state_->restore();
+}
 
 Outcome Trainer::run(double seconds_left, double validations_after) {
   State& s = *state_;
@@ -470,21 +503,24 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
   };
 
   // An update that is under way ends at its next minibatch when the time is up or a signal came.
-  const auto keep_going = [&] { return signal_now() == 0 && (seconds_left <= 0 || watch.seconds() < seconds_left); };
+  // Several processes end between iterations, where they ask each other.
+  const auto keep_going = [&] {
+    return s.group != nullptr || (signal_now() == 0 && (seconds_left <= 0 || watch.seconds() < seconds_left));
+  };
   std::int64_t done_here = 0;
   while (s.environment_steps < s.plan.steps) {
     signal = signal_now();
-    if (signal != 0) {
-      ended = signal == 2 ? "SIGINT" : "SIGTERM";
+    if (s.any(signal != 0)) {
+      ended = signal == 2 ? "SIGINT" : signal == 0 ? "a signal to another process" : "SIGTERM";
       break;
     }
-    if (seconds_left > 0 && done_here > 0 && watch.seconds() >= seconds_left) {
+    if (s.any(seconds_left > 0 && done_here > 0 && watch.seconds() >= seconds_left)) {
       ended = "time budget";
       break;
     }
     const double by_steps = static_cast<double>(s.environment_steps) / static_cast<double>(s.plan.steps);
     const double by_time = seconds_left > 0 ? watch.seconds() / seconds_left : 0;
-    const double fraction = std::max(by_steps, by_time);
+    const double fraction = s.of_first(std::max(by_steps, by_time));  // clocks differ, and it sets the learning rate
     const Stopwatch iterating;
     const Scalars scalars = s.iterate(fraction, returns, keep_going);
     ++done_here;

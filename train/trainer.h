@@ -13,6 +13,7 @@
 #include "agents/policy.h"
 #include "agents/ppo.h"
 #include "env/environment.h"
+#include "train/data_parallel.h"
 #include "train/profile.h"
 #include "train/settings.h"
 
@@ -70,10 +71,11 @@ class Trainer {
   // background: one of several at once; no progress line, its log lines are for debugging, and signals are its caller's
   // to heed.
   enum class Manner { foreground, background };
-  // train: the training bars, on any device, float64 prices. directory: the run directory (created); empty: nothing is
-  // written. Throws Error(usage) where the agent could not trade at all.
+  // group: the processes that train together, of which this is one (plan().portfolios are all of theirs); it outlives
+  // the trainer. train: the training bars, on any device, float64 prices. directory: the run directory (created);
+  // empty: nothing is written. Throws Error(usage) where the agent could not trade at all.
   Trainer(const Settings& settings, const env::Market& train, std::filesystem::path directory, Validate validate,
-          Profile& profile, Manner manner = Manner::foreground);
+          Profile& profile, Manner manner = Manner::foreground, ProcessGroup* group = nullptr);
   ~Trainer();
 
   // Goes on from directory/checkpoint. Throws Error(incompatible) where the settings that may not change did.
