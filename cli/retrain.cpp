@@ -12,6 +12,7 @@
 #include "platform/text.h"
 #include "train/device.h"
 #include "train/job.h"
+#include "train/start.h"
 
 namespace ristretto::cli {
 
@@ -22,7 +23,9 @@ int retrain(const Arguments& arguments) {
       "seen,\nwrites a new version of deployments/NAME and serves it if it passes.");
   options.positional("NAME", true);
   declare_study(options);
-  options.value("from", "deployment", "take the hyperparameters of deployments/NAME itself instead of a study's");
+  options.value("from", "deployment|DIR",
+                "take the hyperparameters of deployments/NAME itself instead of a study's; with a directory: train on "
+                "from that deployment's weights, with its hyperparameters where no study is given");
   options.value("deployments", "DIR", "where models are served from [deployments]");
   options.value("runs", "DIR", "where runs are kept [runs]");
   options.value("seeds", "N", "train from N seeds; the one that is median by validation is the candidate [1]");
@@ -44,15 +47,26 @@ int retrain(const Arguments& arguments) {
 
   const std::optional<train::StudySource> source = study_of(options);
   std::optional<std::filesystem::path> deployment;
-  if (const auto from = options.find("from")) {
-    if (*from != "deployment" || source)
-      throw Error(Fault::usage, str("--from is '", *from, "', expected deployment, and no --storage"));
+  std::shared_ptr<const release::Start> start;
+  std::vector<train::Given> given = options.given();
+  if (const auto from = options.find("from"); from && *from != "deployment") {
+    start = std::make_shared<const release::Start>(release::start_of(release::load(*from)));
+    const std::vector<train::Given> fixed = train::given_of(*start);
+    given.insert(given.begin(), fixed.begin(), fixed.end());
+    if (!source) deployment = *from;
+  } else if (from) {
+    if (source) throw Error(Fault::usage, "--from is 'deployment', and --storage gives hyperparameters as well");
     deployment = request.deployments / request.name;
   }
   request.seeds = positive_number(options, "seeds");
   if (const auto file = options.find("gates")) request.thresholds = release::read_thresholds(*file);
-  const std::vector<train::Resolved> trials =
-      train::resolve_top(source, deployment, options.given(), positive_number(options, "top-trials"));
+  std::vector<train::Resolved> trials =
+      train::resolve_top(source, deployment, given, positive_number(options, "top-trials"));
+  if (start) {
+    for (train::Resolved& trial : trials) trial.start = start;
+  } else if (auto fine_tuning = train::fine_tuning_of(request.deployments, request.name, trials[0])) {
+    trials.push_back(std::move(*fine_tuning));
+  }
   const train::Resolved& resolved = trials[0];
   std::string settings_text;
   for (const train::Resolved& trial : trials) {

@@ -14,12 +14,12 @@
 #include "release/lost_trial.h"
 #include "release/served_actor.h"
 #include "release/sha256.h"
+#include "release/start.h"
 
 namespace ristretto::release {
 namespace {
 
 namespace fs = std::filesystem;
-using ft_transformer::Weights;
 
 // What a removed column may add to the input of the first layer's units and still count as nothing: float32's rounding
 // of sums of order one.
@@ -94,6 +94,7 @@ env::Layout target_layout(const ConvertRequest& request, const env::Layout& from
   env::Layout to = from;
   to.features = env::feature_set(request.to);
   if (request.lookback) to.lookback = *request.lookback;
+  if (to.lookback < 1) throw Error(Fault::usage, str("--lookback is ", to.lookback, ", expected at least 1"));
   if (request.assets) to.assets = *request.assets;
   return to;
 }
@@ -203,12 +204,13 @@ Json record(const ConvertRequest& request, const Model& model, const Conversion&
 }
 
 // Staged beside its place and moved there whole.
-void write(const ConvertRequest& request, Content& content) {
+void write(const ConvertRequest& request, const Content& content, const Start& start) {
   const fs::path parent = fs::absolute(request.out).parent_path();
   fs::create_directories(parent);
   const fs::path staged = parent / str(".tmp-", fs::path(request.out).filename().string(), "-", getpid());
   remove_tree(staged);
   try {
+    write_start(staged, start);
     stage(content, staged);
     sync_tree(staged);
     rename_new(staged, fs::absolute(request.out));
@@ -237,12 +239,11 @@ Conversion convert(const ConvertRequest& request) {
     throw Error(Fault::usage, str("--out ", request.out.string(), " exists already"), "name a new directory");
   }
   const Model model = load(request.source);
-  if (const auto weight = non_finite_weight(model.actor)) {
-    throw Error(Fault::incompatible, str(model.path.string(), ": ", *weight, " holds NaN or infinity"));
-  }
+  Start source = start_of(model);
   Conversion out;
   std::string known_by;
-  const env::Layout from = source_layout(request, model, known_by);
+  source.layout = source_layout(request, model, known_by);
+  const env::Layout& from = source.layout;
   out.mapping = mapping_of(from, target_layout(request, from));
   const Mapping& mapping = out.mapping;
   if (mapping.to.names() == from.names() && mapping.to == from) {
@@ -263,14 +264,13 @@ Conversion convert(const ConvertRequest& request) {
   out.dropped = removed.dropped;
   out.kind = kind_of(mapping, model.architecture, removed);
 
+  const Start start = carried(source, mapping, removed.constants);
+  if (start.critic.size() == 0) out.notes.push_back("no critic is kept: retrain --from begins with a new one");
+  if (!start.actor_moments) out.notes.push_back("no optimizer state is kept: retrain --from begins with a new one");
   Content content;
-  content.architecture = carried(model.architecture, mapping);
-  content.actor = carried(model.actor, model.architecture, mapping, removed.constants, /*actor=*/true);
-  if (model.critic) {
-    content.critic = carried(*model.critic, model.architecture, mapping, removed.constants, /*actor=*/false);
-  } else {
-    out.notes.push_back("the source has no critic.pth: retrain --from begins with a new critic");
-  }
+  content.architecture = start.architecture;
+  content.actor = start.actor;
+  if (!start.critic_normalized) content.critic = start.critic;
   const env::Rules before = served_rules(model, from);
   content.layout = mapping.to;
   content.rules = rules_for(before, mapping);
@@ -290,7 +290,7 @@ Conversion convert(const ConvertRequest& request) {
     }
   }
   content.manifest_sections["conversion"] = out.document;
-  if (!request.dry_run) write(request, content);
+  if (!request.dry_run) write(request, content, start);
   return out;
 }
 

@@ -14,6 +14,7 @@
 #include <cassert>
 #include <unordered_map>
 
+#include "platform/error.h"
 #include "platform/text.h"
 #include "release/manifest.h"
 #include "release/sha256.h"
@@ -104,6 +105,13 @@ Weights rearranged(const Weights& weights, const agents::Architecture& architect
   return out;
 }
 
+void require_known(const agents::Architecture& architecture) {
+  if (architecture.network == Network::mlp || architecture.network == Network::ft_transformer) return;
+  throw Error(Fault::usage,
+              str("a network of the kind ", agents::name_of(architecture.network), " cannot be carried over"),
+              "an mlp or ft_transformer can; retrain makes a new one");
+}
+
 }  // namespace
 
 std::vector<std::string> Mapping::added_names() const {
@@ -157,6 +165,7 @@ std::string hash_of(const Mapping& mapping) {
 Weights carried(const Weights& weights, const agents::Architecture& architecture, const Mapping& mapping,
                 const std::vector<double>& constants, bool actor, std::uint64_t seed) {
   assert(constants.size() == mapping.removed.size());
+  require_known(architecture);
   const at::NoGradGuard no_gradients;
   const bool tokens = architecture.network == Network::ft_transformer;
   Fresh fresh;
@@ -177,6 +186,7 @@ Weights carried(const Weights& weights, const agents::Architecture& architecture
 
 Weights carried_moments(const Weights& moments, const agents::Architecture& architecture, const Mapping& mapping,
                         bool actor, int order) {
+  require_known(architecture);
   const at::NoGradGuard no_gradients;
   const at::Tensor factors = 1.0 / factors_of(mapping);
   return rearranged(moments, architecture, mapping, order == 1 ? factors : factors * factors, actor, {})

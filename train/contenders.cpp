@@ -112,7 +112,11 @@ std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std
       profile.enter("set-up");
       const bool bf16 = settings.run.precision == "bf16";
       Trainer trainer(settings, data->splits.train.market, run, validation_on(*data, bf16), profile);
-      if (resumed) trainer.resume();
+      if (resumed) {
+        trainer.resume();
+      } else if (trials[trial].start) {
+        trainer.start_from(*trials[trial].start);
+      }
       Plan plan = trainer.plan();
       const auto left = static_cast<double>(count - contenders.size());
       const double used = profile.total();

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "release/start.h"
 #include "studies/trial_settings.h"
 #include "train/settings.h"
 
@@ -30,7 +32,8 @@ struct Resolved {
   std::vector<double> trial_sharpes;
   std::optional<std::int64_t> seen_until;  // last bar that the trial was chosen by, seconds since 1970, UTC; if known
   std::vector<studies::Taken> parameters;
-  std::vector<std::string> overridden;  // by the serving profile, a line each
+  std::vector<std::string> overridden;          // by the serving profile, a line each
+  std::shared_ptr<const release::Start> start;  // the weights that training begins with; nullptr: new ones
 };
 
 // source: a study; else deployment: a directory whose best_trial is taken; else the defaults. given: config file,
