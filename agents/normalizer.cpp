@@ -146,6 +146,16 @@ ft_transformer::Weights Normalizer::folded(const ft_transformer::Weights& weight
   return out.to(at::kCPU, at::kFloat);
 }
 
+ColumnStatistics Normalizer::columns() const {
+  std::vector<at::Tensor> means{account_.mean.to(at::kCPU)},
+      divisors{divisor_of(account_.mean, account_.variance).cpu()};
+  for (std::int64_t lag = 0; lag < lookback_; ++lag) {
+    means.push_back(market_mean_);
+    divisors.push_back(market_std_);
+  }
+  return {at::cat(means), at::cat(divisors)};
+}
+
 Normalizer Normalizer::for_market(const env::Market& market) const {
   if (!lookback_ || market.tech.size(1) != tech_.size(1)) {
     throw Error(Fault::usage, str("a market of ", market.tech.size(1), " feature columns does not fit a normalizer of ",

@@ -17,6 +17,11 @@ struct RunningMoments {
   void update(const at::Tensor& samples);  // [..., k]
 };
 
+// What the raw columns of an observation are shifted and divided by.
+struct ColumnStatistics {
+  at::Tensor mean, divisor;  // [S] float64, CPU
+};
+
 // Turns observations into the matrix that networks read in training: (raw - mean) / max(std, 1e-6 max(|mean|, 1)), a
 // constant column's std 1, no clip. The market's part is exact, once, from the training bars, shared by all lags; the
 // account's part runs. Owned by one trainer; matrix() is the one that matters.
@@ -38,6 +43,7 @@ class Normalizer {
   // double, into net.0 (mlp) or the tokenizer (ft_transformer); actor or critic.
   ft_transformer::Weights folded(const ft_transformer::Weights& weights, const Architecture& architecture,
                                  const env::Layout& layout) const;
+  ColumnStatistics columns() const;
   // Another market (validation, hold-out) seen with this one's statistics.
   Normalizer for_market(const env::Market& market) const;
 

@@ -15,6 +15,10 @@ namespace {
 
 constexpr std::int64_t kAlignment = 16;  // numbers: 64 bytes of float32, a cache line and the widest vector
 
+std::int64_t padded(const at::Tensor& parameter) {
+  return (parameter.numel() + kAlignment - 1) / kAlignment * kAlignment;
+}
+
 }  // namespace
 
 Optimizer::Optimizer(const std::vector<at::Tensor>& parameters, const Options& options) : options_(options) {
@@ -25,7 +29,7 @@ Optimizer::Optimizer(const std::vector<at::Tensor>& parameters, const Options& o
                           parameter.device() == parameters.front().device());
     if (!parameter.requires_grad()) continue;
     leaves_.push_back(parameter);
-    size += (parameter.numel() + kAlignment - 1) / kAlignment * kAlignment;
+    size += padded(parameter);
   }
   if (leaves_.empty()) throw Error(Fault::usage, "no parameter has gradients on: there is nothing to train");
   flat_ = at::zeros({size}, leaves_.front().options().requires_grad(false));
@@ -40,7 +44,7 @@ Optimizer::Optimizer(const std::vector<at::Tensor>& parameters, const Options& o
     place.copy_(leaf);
     leaf.set_data(place);
     leaf_gradients_.push_back(flat_gradient_.narrow(0, begin, leaf.numel()).view(leaf.sizes()));
-    begin += (leaf.numel() + kAlignment - 1) / kAlignment * kAlignment;
+    begin += padded(leaf);
   }
   zero_gradients();
 }
@@ -76,6 +80,21 @@ void Optimizer::step(double learning_rate) {
 
 NamedTensors Optimizer::state() const {
   return {{"first_moment", first_moment_}, {"second_moment", second_moment_}, {"steps", steps_}};
+}
+
+std::vector<at::Tensor> Optimizer::pieces(const at::Tensor& flat, const std::vector<at::Tensor>& parameters) {
+  std::int64_t size = 0;
+  for (const at::Tensor& parameter : parameters) size += padded(parameter);
+  if (flat.dim() != 1 || flat.numel() != size) {
+    throw Error(Fault::incompatible, str("the optimizer's state is of ", flat.numel(), " numbers, expected ", size));
+  }
+  std::vector<at::Tensor> out;
+  std::int64_t begin = 0;
+  for (const at::Tensor& parameter : parameters) {
+    out.push_back(flat.narrow(0, begin, parameter.numel()).view(parameter.sizes()));
+    begin += padded(parameter);
+  }
+  return out;
 }
 
 void Optimizer::restore(const NamedTensors& state) {

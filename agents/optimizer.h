@@ -34,6 +34,9 @@ class Optimizer {
   const at::Tensor& gradients() const { return flat_gradient_; }
 
   NamedTensors state() const;
+  // The pieces of a flat tensor of state() or of parameters() that belong to parameters of these shapes, as views, in
+  // order. Throws Error(incompatible) where it is of others.
+  static std::vector<at::Tensor> pieces(const at::Tensor& flat, const std::vector<at::Tensor>& parameters);
   // Throws Error(incompatible) where the state is of other parameters.
   void restore(const NamedTensors& state);
 

@@ -10,6 +10,7 @@ const std::vector<Command>& commands() {
       {"study", "what an Optuna study holds: best trials, importance of parameters, a report", study},
       {"evaluate", "backtest of a model on bars, with a report", evaluate, true},
       {"inspect", "what a model file or deployment is, whether it can be served, and why not", inspect},
+      {"convert", "carries a model over to another observation layout, by feature names, and proves it", convert},
       {"predict", "a model's actions for given states", predict},
       {"list", "what is deployed, with versions and status", list},
       {"history", "what happened to a deployment", history},

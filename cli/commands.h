@@ -16,6 +16,7 @@ int data(const Arguments& arguments);
 int replay(const Arguments& arguments);
 int predict(const Arguments& arguments);
 int inspect(const Arguments& arguments);
+int convert(const Arguments& arguments);
 int evaluate(const Arguments& arguments);
 int rollback(const Arguments& arguments);
 int history(const Arguments& arguments);

@@ -91,14 +91,7 @@ int evaluate(const Arguments& arguments) {
                     model.architecture.actions, " actions: no layout of today's environment"),
                 "README, 'A model does not load'; retrain makes a new one");
   }
-  env::Rules rules;
-  if (model.rules) {
-    rules = *model.rules;
-  } else {
-    rules.assets = static_cast<int>(layout->assets.size());
-    for (int i = 0; i < rules.assets; ++i) rules.min_qty[i] = env::minimum_quantity(layout->assets[i]);
-  }
-  rules.lookback = layout->lookback;
+  env::Rules rules = release::served_rules(model, *layout);
   if (settings.sources.count("initial_capital") > 0) rules.initial_capital = settings.run.initial_capital;
   if (settings.sources.count("fee_fraction") > 0) rules.fee_fraction = settings.run.fee_fraction;
   const env::Market market =

@@ -4,13 +4,16 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "cli/profile_option.h"
 #include "cli/study_options.h"
+#include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/interrupt.h"
 #include "platform/text.h"
 #include "train/device.h"
 #include "train/job.h"
+#include "train/start.h"
 
 namespace ristretto::cli {
 
@@ -21,9 +24,14 @@ int retrain(const Arguments& arguments) {
       "seen,\nwrites a new version of deployments/NAME and serves it if it passes.");
   options.positional("NAME", true);
   declare_study(options);
-  options.value("from", "deployment", "take the hyperparameters of deployments/NAME itself instead of a study's");
+  options.value("from", "deployment|DIR",
+                "take the hyperparameters of deployments/NAME itself instead of a study's; with a directory: train on "
+                "from that deployment's weights, with its hyperparameters where no study is given");
   options.value("deployments", "DIR", "where models are served from [deployments]");
   options.value("runs", "DIR", "where runs are kept [runs]");
+  options.value("seeds", "N", "train from N seeds; the one that is median by validation is the candidate [1]");
+  options.value("top-trials", "N", "train the study's N best trials; the best by validation is the candidate [1]");
+  options.value("gates", "FILE", "an INI file of the thresholds that the gates of evidence judge by");
   options.flag("no-promote", "write and judge the version, but leave what is served as it is");
   options.flag("dry-run", "say what would be done with which settings, and do nothing");
   ProfileOption::declare(options);
@@ -41,29 +49,64 @@ int retrain(const Arguments& arguments) {
 
   const std::optional<train::StudySource> source = study_of(options);
   std::optional<std::filesystem::path> deployment;
-  if (const auto from = options.find("from")) {
-    if (*from != "deployment" || source)
-      throw Error(Fault::usage, str("--from is '", *from, "', expected deployment, and no --storage"));
+  std::shared_ptr<const release::Start> start;
+  std::vector<train::Given> given = options.given();
+  if (const auto from = options.find("from"); from && *from != "deployment") {
+    start = std::make_shared<const release::Start>(release::start_of(release::load(*from)));
+    const std::vector<train::Given> fixed = train::given_of(*start);
+    given.insert(given.begin(), fixed.begin(), fixed.end());
+    if (!source) deployment = *from;
+  } else if (from) {
+    if (source) throw Error(Fault::usage, "--from is 'deployment', and --storage gives hyperparameters as well");
     deployment = request.deployments / request.name;
   }
-  const train::Resolved resolved = train::resolve(source, deployment, options.given());
-  std::string settings_text = str("hyperparameters: ", resolved.origin, "\n", train::describe_parameters(resolved));
-  for (const std::string& line : resolved.overridden) settings_text += str("  ", line, "\n");
+  request.seeds = positive_number(options, "seeds");
+  if (const auto file = options.find("gates")) request.thresholds = release::read_thresholds(*file);
+  std::vector<train::Resolved> trials =
+      train::resolve_top(source, deployment, given, positive_number(options, "top-trials"));
+  if (start) {
+    for (train::Resolved& trial : trials) trial.start = start;
+  } else if (auto fine_tuning = train::fine_tuning_of(request.deployments, request.name, trials[0])) {
+    trials.push_back(std::move(*fine_tuning));
+  }
+  const train::Resolved& resolved = trials[0];
+  std::string settings_text;
+  for (const train::Resolved& trial : trials) {
+    settings_text += str("hyperparameters: ", trial.origin, "\n", train::describe_parameters(trial));
+    for (const std::string& line : trial.overridden) settings_text += str("  ", line, "\n");
+  }
   if (!options.json() || options.has("dry-run")) std::fputs(settings_text.c_str(), options.json() ? stderr : stdout);
   if (options.has("dry-run")) {
     train::prepare_machine(resolved.settings);
     const train::Data data = train::load_data(resolved.settings);
-    train::report_plan(train::make_plan(resolved.settings, train::device_of(resolved.settings.run.device)),
-                       resolved.settings, 0);
-    std::printf("dry run: %s would be trained on %lld bars and judged on %lld; nothing was written\n",
-                request.name.c_str(), static_cast<long long>(data.splits.train.market.bars_in_segments()),
-                static_cast<long long>(data.splits.holdout.market.bars_in_segments()));
+    const train::Plan plan = train::make_plan(resolved.settings, train::device_of(resolved.settings.run.device));
+    train::report_plan(plan, resolved.settings, 0);
+    const std::int64_t train_bars = data.splits.train.market.bars_in_segments();
+    const std::int64_t holdout_bars = data.splits.holdout.market.bars_in_segments();
+    if (options.json()) {
+      Document document = {{"name", request.name},
+                           {"dry_run", true},
+                           {"hyperparameters_from", Document::array()},
+                           {"seeds", request.seeds},
+                           {"train_bars", train_bars},
+                           {"holdout_bars", holdout_bars},
+                           {"holdout_from", iso_utc(data.splits.holdout.first_time)},
+                           {"planned_steps", plan.steps},
+                           {"iterations", plan.iterations},
+                           {"predicted_seconds_an_iteration", plan.predicted_seconds}};
+      for (const train::Resolved& trial : trials) document["hyperparameters_from"].push_back(trial.origin);
+      print(document);
+    } else {
+      std::printf("dry run: %s would be trained %lld times on %lld bars and judged on %lld; nothing was written\n",
+                  request.name.c_str(), static_cast<long long>(request.seeds) * static_cast<long long>(trials.size()),
+                  static_cast<long long>(train_bars), static_cast<long long>(holdout_bars));
+    }
     return 0;
   }
   std::fflush(stdout);
   train::Profile profile;
   const ProfileOption recording(options);
-  train::RetrainResult result = train::retrain(request, resolved, profile);
+  train::RetrainResult result = train::retrain(request, trials, profile);
   recording.tell(result.document, result.text);
   std::printf("%s", options.json() ? (result.document.dump(2) + "\n").c_str() : result.text.c_str());
   return result.exit_code;

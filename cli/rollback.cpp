@@ -2,6 +2,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "platform/error.h"
 #include "platform/text.h"
 #include "release/versions.h"
@@ -25,12 +26,16 @@ int rollback(const Arguments& arguments) {
     }
     if (target.empty())
       throw Error(Fault::usage, str("'", name, "' has no earlier version"), "ristretto list shows what there is");
+    if (options.json()) {
+      print({{"name", name}, {"dry_run", true}, {"would_serve", target}});
+      return 0;
+    }
     std::printf("dry run: %s would serve %s; nothing was changed\n", name.c_str(), target.c_str());
     return 0;
   }
   const std::string version = store.rollback(name, options.find("to"), "rollback by hand");
   if (options.json()) {
-    std::printf("%s\n", release::Json({{"name", name}, {"served", version}}).dump(2).c_str());
+    print({{"name", name}, {"served", version}});
   } else {
     std::printf("%s serves %s\n", name.c_str(), version.c_str());
   }

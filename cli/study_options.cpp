@@ -37,6 +37,12 @@ std::int64_t whole_number(const Options& options, const std::string& option, std
   return *number;
 }
 
+std::int64_t positive_number(const Options& options, const std::string& option) {
+  const std::int64_t number = whole_number(options, option, 1);
+  if (number < 1) throw Error(Fault::usage, str("--", option, " is ", number, ", expected at least 1"));
+  return number;
+}
+
 std::string recorded_command(const std::string& name, const std::vector<std::string>& arguments) {
   std::string command = "ristretto " + name;
   for (const std::string& argument : arguments) command += " " + studies::without_password(argument);

@@ -25,6 +25,25 @@ std::string one_of(const std::string& name, const std::vector<std::string>& cand
   return str("; the nearest is \"", nearest_name(name, candidates), '"');
 }
 
+// The names of `a` that `b` has not.
+std::vector<std::string> without(const std::vector<std::string>& a, const std::vector<std::string>& b) {
+  std::vector<std::string> out;
+  for (const std::string& name : a) {
+    if (std::find(b.begin(), b.end(), name) == b.end()) out.push_back(name);
+  }
+  return out;
+}
+
+void add_difference(const char* what, const std::vector<std::string>& found, const std::vector<std::string>& expected,
+                    std::vector<std::string>& parts) {
+  const std::vector<std::string> missing = without(expected, found), more = without(found, expected);
+  if (!missing.empty()) parts.push_back(str("it lacks the ", what, " ", join(missing, ", ")));
+  if (!more.empty()) parts.push_back(str("it has the ", what, " ", join(more, ", ")));
+  if (missing.empty() && more.empty() && found != expected) {
+    parts.push_back(str("its ", what, " are in the order ", join(found, ", "), ", expected ", join(expected, ", ")));
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> Layout::names() const {
@@ -50,6 +69,20 @@ bool Layout::operator==(const Layout& other) const {
   return assets == other.assets && features == other.features && lookback == other.lookback &&
          scales.cash_exp == other.scales.cash_exp && scales.stocks_exp == other.scales.stocks_exp &&
          scales.tech_exp == other.scales.tech_exp;
+}
+
+std::string difference(const Layout& found, const Layout& expected) {
+  std::vector<std::string> parts;
+  add_difference("assets", found.assets, expected.assets, parts);
+  add_difference("features", found.features, expected.features, parts);
+  const auto add = [&](const char* what, int is, int should) {
+    if (is != should) parts.push_back(str("its ", what, " is ", is, ", expected ", should));
+  };
+  add("lookback", found.lookback, expected.lookback);
+  add("scale of the cash (power of two)", found.scales.cash_exp, expected.scales.cash_exp);
+  add("scale of the holdings (power of two)", found.scales.stocks_exp, expected.scales.stocks_exp);
+  add("scale of the features (power of two)", found.scales.tech_exp, expected.scales.tech_exp);
+  return join(parts, "; ");
 }
 
 const std::vector<std::string>& default_assets() {

@@ -31,6 +31,10 @@ struct Layout {
   bool operator==(const Layout& other) const;
 };
 
+// Where `found` is not `expected`, by names: "it lacks the features rsi, macd; its lookback is 1, expected 3"; "" where
+// they are equal.
+std::string difference(const Layout& found, const Layout& expected);
+
 // Assets of today's trader, in its order: AAVE AVAX BTC LINK ETH LTC UNI, each "/USD".
 const std::vector<std::string>& default_assets();
 // "alpaca-11", "alpaca-14", "alpaca-14b": the features of a set, in order. Throws Error(usage) with the nearest name.

@@ -1,6 +1,8 @@
 #include "env/market.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/tensor.h>
 
 #include <algorithm>
 #include <cassert>
@@ -77,6 +79,35 @@ Market Market::to(at::Device device, at::ScalarType real) const {
   Market copy = *this;
   copy.price = price.to(device, real);
   copy.tech = tech.to(device);
+  return copy;
+}
+
+Market Market::with_columns(const std::vector<std::string>& chosen_assets,
+                            const std::vector<std::string>& chosen_features) const {
+  const auto places = [](const std::vector<std::string>& chosen, const std::vector<std::string>& known,
+                         const char* what) {
+    std::vector<std::int64_t> out;
+    for (const std::string& name : chosen) {
+      const auto found = std::find(known.begin(), known.end(), name);
+      if (found == known.end()) {
+        throw Error(Fault::usage, str("the market has no ", what, " '", name, "'"), "known: " + join(known, ", "));
+      }
+      out.push_back(found - known.begin());
+    }
+    return out;
+  };
+  const std::vector<std::int64_t> asset_places = places(chosen_assets, assets, "asset");
+  const std::vector<std::int64_t> feature_places = places(chosen_features, features, "feature");
+  const auto count = static_cast<std::int64_t>(features.size());
+  std::vector<std::int64_t> columns;
+  for (const std::int64_t asset : asset_places) {
+    for (const std::int64_t feature : feature_places) columns.push_back(asset * count + feature);
+  }
+  Market copy = *this;
+  copy.assets = chosen_assets;
+  copy.features = chosen_features;
+  copy.price = price.index_select(1, at::tensor(asset_places, price.options().dtype(at::kLong)));
+  copy.tech = tech.index_select(1, at::tensor(columns, tech.options().dtype(at::kLong)));
   return copy;
 }
 

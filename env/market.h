@@ -28,6 +28,10 @@ struct Market {
   static Market of(const Bars& bars, const std::vector<std::string>& features);
   // The same tables, on `device`, with prices of type `real`.
   Market to(at::Device device, at::ScalarType real) const;
+  // The columns of these assets and features, by name and in this order; the same rows. Several layouts can so be
+  // observed side by side at the same bars. Throws Error(usage) for a name that the market lacks.
+  Market with_columns(const std::vector<std::string>& chosen_assets,
+                      const std::vector<std::string>& chosen_features) const;
   // The same tables with only these segments.
   Market with_segments(std::vector<Segment> chosen) const;
 };

@@ -41,6 +41,8 @@ tr.free td { color: var(--quiet); }
 tr.free.first td { border-top: 2px solid var(--rule); }
 table.facts { width: auto; }
 table.facts td:first-child { color: var(--quiet); }
+table.gates th, table.gates td { text-align: left; white-space: normal; }
+tr.refused td:nth-child(2) { font-weight: 650; color: var(--agent); }
 svg { display: block; width: 100%; min-width: 40rem; height: auto; }
 svg text { font-size: 11.5px; fill: var(--quiet); }
 .left { text-anchor: end; } .middle { text-anchor: middle; }
@@ -163,7 +165,8 @@ std::string positions(const Report& report) {
 Report report_of(std::string title, Backtest agent, std::vector<Reference> references,
                  std::vector<std::string> assets) {
   const Metrics metrics = metrics_of(agent);
-  return {std::move(title), std::move(assets), {"this model", metrics, std::move(agent)}, std::move(references), {}};
+  return {
+      std::move(title), std::move(assets), {"this model", metrics, std::move(agent)}, std::move(references), {}, {}};
 }
 
 std::string html_of(const Report& report) {
@@ -190,6 +193,19 @@ std::string html_of(const Report& report) {
       out += str("<tr><td>", escaped(name), "</td><td>", escaped(value), "</td></tr>\n");
     }
     out += "</tbody></table>\n";
+  }
+  if (!report.gates.empty()) {
+    out +=
+        "<h2>Gates</h2>\n<div class=\"wide\"><table class=\"gates\"><thead><tr><th></th><th>verdict</th><th>value</th>"
+        "<th>passes when</th><th>why not</th></tr></thead><tbody>\n";
+    for (const ReportGate& gate : report.gates) {
+      out += str("<tr", gate.verdict == "passed" ? "" : " class=\"refused\"", ">");
+      for (const std::string* cell : {&gate.name, &gate.verdict, &gate.value, &gate.threshold, &gate.reason}) {
+        out += str("<td>", escaped(*cell), "</td>");
+      }
+      out += "</tr>\n";
+    }
+    out += "</tbody></table></div>\n<p>What has no evidence counts as refused.</p>\n";
   }
   out += str("<h2>Value</h2>\n<div class=\"wide\">", value_chart(report), "</div>\n");
   if (windows > 1) {

@@ -10,12 +10,18 @@
 
 namespace ristretto::evaluation {
 
+// What one gate decided, in words.
+struct ReportGate {
+  std::string name, verdict, value, threshold, reason;
+};
+
 struct Report {
   std::string title;
   std::vector<std::string> assets;  // names of the columns of Backtest::shares
   Reference agent;
   std::vector<Reference> references;  // in the order of the table; those named "..., no fees" are set apart
   std::vector<std::pair<std::string, std::string>> facts;  // further lines, such as {"Deflated Sharpe ratio", "0.97"}
+  std::vector<ReportGate> gates = {};
 };
 
 Report report_of(std::string title, Backtest agent, std::vector<Reference> references, std::vector<std::string> assets);

@@ -23,7 +23,7 @@ inline constexpr double kProbeTolerance = 1e-5;
 // All that a deployment holds. Weights are folded: they take the served observation.
 struct Content {
   agents::Architecture architecture;
-  ft_transformer::Weights actor, critic;
+  ft_transformer::Weights actor, critic;  // a critic that is not known is empty, and no file is written of it
   env::Layout layout;
   env::Rules rules;
   Json parameters = Json::object();  // best_trial's, external values
@@ -36,12 +36,12 @@ struct Content {
 };
 
 // Writes a complete directory, manifest.json last, everything fsynced: actor.pth, act_target.pth (a hard link), for an
-// MLP critic.pth and cri_target.pth, actor.safetensors, policy.pt, best_trial, metadata.json. best_trial's parameters
-// that describe network and observation (net_dimension, lookback, use_ft_encoder, ft_*, norm_*_exp) are those of the
-// network beside it. A file that is there already is replaced; training/ may have been put there before and is listed.
-// The probe's expected output is that of the file written. name, version, status and parent are null until it is
-// published. Throws Error(usage) where the parts do not fit each other, Error(incompatible) where weights are not
-// finite or what was written does not verify.
+// MLP critic.pth and cri_target.pth (if there is a critic), actor.safetensors, policy.pt, best_trial, metadata.json.
+// best_trial's parameters that describe network and observation (net_dimension, lookback, use_ft_encoder, ft_*,
+// norm_*_exp) are those of the network beside it. A file that is there already is replaced; training/ may have been put
+// there before and is listed. The probe's expected output is that of the file written. name, version, status and parent
+// are null until it is published. Throws Error(usage) where the parts do not fit each other, Error(incompatible) where
+// weights are not finite or what was written does not verify.
 void stage(const Content& content, const std::filesystem::path& directory);
 
 // Bytes that stage() will write.

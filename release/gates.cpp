@@ -80,16 +80,8 @@ std::vector<GateResult> integrity_gates(const IntegrityInputs& inputs) {
                         "the weights are those that training began with"));
   of_model("layout", "that of the environment it is served in", [&] {
     if (!model->layout) throw Error(Fault::incompatible, "its layout is not known");
-    if (!(*model->layout == inputs.environment_layout)) {
-      const auto found = model->layout->names(), expected = inputs.environment_layout.names();
-      const auto at = std::mismatch(found.begin(), found.end(), expected.begin(), expected.end());
-      const auto name = [](auto it, auto end) { return it == end ? std::string("nothing") : *it; };
-      throw Error(Fault::incompatible,
-                  at.first == found.end() && at.second == expected.end()
-                      ? std::string("its columns are scaled otherwise than the environment's")
-                      : str("its column ", at.first - found.begin(), " is ", name(at.first, found.end()),
-                            ", the environment's ", name(at.second, expected.end())));
-    }
+    const std::string other = env::difference(*model->layout, inputs.environment_layout);
+    if (!other.empty()) throw Error(Fault::incompatible, "its layout is not the environment's: " + other);
     return hash_of(*model->layout);
   });
   return gates;

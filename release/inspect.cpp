@@ -329,9 +329,10 @@ class Inspector {
           str("its optimizer's state (LINK's column got inputs ", fixed(1 / *ratio, 0), " times those of ETH's)");
     if (!order_from_.empty()) {
       found_.layout->assets = processor_order();
-      unserved(str("trained with ETH before LINK, says ", order_from_,
-                   ": the existing trader would serve it with the two exchanged"),
-               "evaluate serves it in its own order with --assets; retrain for the trader's order");
+      unserved(
+          str("trained with ETH before LINK, says ", order_from_,
+              ": the existing trader would serve it with the two exchanged"),
+          "evaluate serves it in its own order with --assets; convert with --assets in the trader's carries it over");
     } else if (ratio && *ratio >= kOrderEvidence) {
       add(Kind::note, str("its optimizer's state agrees with the order of assets (ETH's inputs were ", fixed(*ratio, 0),
                           " times LINK's)"));
@@ -391,7 +392,8 @@ class Inspector {
     if (!found_.difference.missing.empty() || !found_.difference.unknown.empty()) {
       unserved(str("today's environment observes ", today_size(), " values at this lookback, the model takes ",
                    found_.layout->size()),
-               "predict and evaluate run it in its own layout; retrain makes one for today's");
+               is_mlp() ? "predict and evaluate run it in its own layout; convert --to alpaca-14 carries it over"
+                        : "predict and evaluate run it in its own layout; retrain makes one for today's");
     }
   }
 

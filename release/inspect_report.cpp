@@ -79,6 +79,13 @@ std::vector<std::string> lines_of(const Inspection& inspection) {
   if (const auto& manifest = inspection.manifest) {
     add("manifest", str(text_field(*manifest, "name"), " ", text_field(*manifest, "version"), " ",
                         text_field(*manifest, "status")));
+    const auto conversion = manifest->find("conversion");
+    if (conversion != manifest->end() && conversion->is_object() && conversion->contains("from")) {
+      const Json proof = conversion->value("proof", Json());
+      const bool identical = proof.is_object() && proof.value("identical", Json()) == Json(true);
+      add("converted", str(text_field(*conversion, "kind"), ", from ", text_field(conversion->at("from"), "path"),
+                           identical ? ", trades the same as it did" : ", does not trade the same"));
+    }
   }
   const Difference& d = inspection.difference;
   if (!d.missing.empty()) add("lacks", some_of(d.missing));

@@ -112,6 +112,12 @@ env::Layout layout_of(const Json& section, const std::string& origin) {
                                            " names are not those that its assets, features and lookback give (",
                                            layout.size(), " columns)"));
     }
+    const std::string hash = hash_of(layout), listed = section.at("hash");
+    if (hash != listed) {
+      throw Error(Fault::incompatible,
+                  str(origin, ": the layout's names and scales have the hash ", hash, ", the manifest says ", listed),
+                  "something changed the layout of the model: serve another version (rollback)");
+    }
     return layout;
   });
 }

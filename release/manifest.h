@@ -26,7 +26,7 @@ Json action_section(const env::Layout& layout);
 
 // And back. Throw Error(incompatible) naming `origin` and the field.
 agents::Architecture architecture_of(const Json& section, const std::string& origin);
-env::Layout layout_of(const Json& section, const std::string& origin);  // its names must be those of its parts
+env::Layout layout_of(const Json& section, const std::string& origin);  // its names and hash must be those of its parts
 env::Rules rules_of(const Json& section, const std::string& origin);
 
 // Of the ordered names and scales; 16 hexadecimal digits.

@@ -35,6 +35,18 @@ std::optional<env::Layout> served_layout(const Model& model) {
   return layout;
 }
 
+env::Rules served_rules(const Model& model, const env::Layout& layout) {
+  env::Rules rules;
+  if (model.rules) {
+    rules = *model.rules;
+  } else {
+    rules.assets = static_cast<int>(layout.assets.size());
+    for (int i = 0; i < rules.assets; ++i) rules.min_qty[i] = env::minimum_quantity(layout.assets[i]);
+  }
+  rules.lookback = layout.lookback;
+  return rules;
+}
+
 evaluation::Actor actor_of(const Model& model, const env::Layout& layout, const env::Market& market) {
   if (layout.size() != model.architecture.observation) {
     throw Error(Fault::incompatible, str(model.path.string(), " takes ", model.architecture.observation,

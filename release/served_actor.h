@@ -16,6 +16,10 @@ namespace ristretto::release {
 // scales of its trial. Nothing where neither is known.
 std::optional<env::Layout> served_layout(const Model& model);
 
+// The rules that it is served by: its manifest's, or the defaults that today's paper trader fixes, with the layout's
+// assets and lookback.
+env::Rules served_rules(const Model& model, const env::Layout& layout);
+
 // layout's features are the market's. The market must outlive the actor.
 evaluation::Actor actor_of(const Model& model, const env::Layout& layout, const env::Market& market);
 

@@ -48,7 +48,9 @@ void check(const Content& content) {
     require(!content.manifest_sections.contains(name), str("the manifest's '", name, "' is not a caller's to give"));
   }
   content.actor.require_same_shapes(agents::actor_template(architecture), "actor.pth");
-  content.critic.require_same_shapes(agents::critic_template(architecture), "critic.pth");
+  if (content.critic.size() > 0) {
+    content.critic.require_same_shapes(agents::critic_template(architecture), "critic.pth");
+  }
   for (const auto* weights : {&content.actor, &content.critic}) {
     if (const auto name = non_finite_weight(*weights)) {
       throw Error(Fault::incompatible,
@@ -114,7 +116,7 @@ Json rows_of(const at::Tensor& matrix) {
 void stage(const Content& content, const fs::path& directory) {
   check(content);
   const at::NoGradGuard no_gradients;
-  const bool mlp = content.architecture.network == Network::mlp;
+  const bool with_critic = content.architecture.network == Network::mlp && content.critic.size() > 0;
   fs::create_directories(directory);
   fs::remove(directory / kManifest);
   for (const auto& entry : fs::directory_iterator(directory)) {  // of a run that was killed while it wrote here
@@ -124,7 +126,7 @@ void stage(const Content& content, const fs::path& directory) {
   const Weights actor = content.actor.to(at::kCPU, at::kFloat);
   const auto arrays = ft_transformer::arrays_of(actor);
   write_twice(directory / "actor.pth", directory / "act_target.pth", formats::write_torch_bytes(arrays, "actor"));
-  if (mlp) {
+  if (with_critic) {
     write_twice(
         directory / "critic.pth", directory / "cri_target.pth",
         formats::write_torch_bytes(ft_transformer::arrays_of(content.critic.to(at::kCPU, at::kFloat)), "critic"));

@@ -68,15 +68,17 @@ TEST_CASE("gates: each refuses what it is there for, and that alone") {
   CHECK(with([](auto&) {}) == "complete");
 }
 
-TEST_CASE("gates: the reason of a layout that differs names the first column") {
+TEST_CASE("gates: the reason of a layout that differs names the difference") {
   const Scratch scratch;
   stage(small_content(Network::ft_transformer), scratch / "v");
   IntegrityInputs inputs = good_inputs(scratch / "v");
   inputs.environment_layout.features[1] = "macd";
-  CHECK(refusals(integrity_gates(inputs)) == "layout: its column 4 is BTC/USD:rsi@0, the environment's BTC/USD:macd@0");
+  CHECK(refusals(integrity_gates(inputs)) ==
+        "layout: its layout is not the environment's: it lacks the features macd; it has the features rsi");
   inputs.environment_layout = small_layout();
   inputs.environment_layout.lookback = 1;
-  CHECK(refusals(integrity_gates(inputs)) == "layout: its column 9 is BTC/USD:close@1, the environment's nothing");
+  CHECK(refusals(integrity_gates(inputs)) ==
+        "layout: its layout is not the environment's: its lookback is 2, expected 1");
 }
 
 TEST_CASE("gates: a directory of the existing system without a manifest does not pass") {

@@ -217,6 +217,24 @@ TEST_CASE("inspect: a sound directory broken in each of the ways says the same")
         }
       },
       "net.2.bias holds NaN");
+
+  const auto with_parameters = [](const fs::path& d, const std::function<void(Json&)>& change) {
+    Trial trial = read_trial(d / "best_trial");
+    change(trial.parameters);
+    write_file_atomically(d / "best_trial", trial_bytes(trial));
+  };
+  const fs::path transformer = copy_of("ft_239", scratch);
+  with_parameters(transformer, [](Json& parameters) { parameters.erase("use_ft_encoder"); });
+  CHECK_FALSE(inspect(transformer).servable());
+  CHECK(says(inspect(transformer), "lack use_ft_encoder, as --force-ft trials do"));
+  // What training alone reads, and what the weights tell better: corrected, and served.
+  with_parameters(sound, [](Json& parameters) {
+    parameters["batch_size"] = 1;
+    parameters["use_ft_encoder"] = true;
+  });
+  CHECK(inspect(sound).servable());
+  CHECK(says(inspect(sound), "batch_size 1: the index of a categorical"));
+  CHECK(says(inspect(sound), "the weights are an MLP's, and the MLP is what is served"));
 }
 
 TEST_CASE("inspect: the layouts that a dimension fits") {
@@ -381,9 +399,12 @@ TEST_CASE("inspect: the program's exit codes, document and commands") {
   const Scratch scratch;
   const std::string program = "'" RISTRETTO_PROGRAM "' inspect ";
   const auto path = [](const char* name) { return "'" + (kGolden / name).string() + "' "; };
-  CHECK(run(program + path("mlp_106"), scratch).code == 0);
-  CHECK(run(program + path("mlp_85"), scratch).code == 4);
-  CHECK(run(program + path("broken/nan_weight"), scratch).code == 4);
+  for (const fs::path& model : models_under(kGolden)) {
+    const std::string name = model.lexically_relative(kGolden).string();
+    CAPTURE(name);
+    const bool served = name == "mlp_106" || name == "ft_trial_mlp_file" || name == "broken/batch_size_index";
+    CHECK(run(program + path(name.c_str()), scratch).code == (served ? 0 : 4));
+  }
   CHECK(run(program + "/absent", scratch).code == 4);
   CHECK(run(program + path("mlp_106") + "--trial x", scratch).code == 2);
   const Ran tree = run(program + path("") + "--json", scratch);
@@ -400,7 +421,7 @@ TEST_CASE("inspect: the program's exit codes, document and commands") {
 TEST_SUITE("slow") {
   TEST_CASE("inspect: the generated command works when pasted, also for old layouts") {
     const Scratch scratch;
-    for (const char* name : {"mlp_106", "mlp_85", "ft_85", "mlp_239"}) {
+    for (const char* name : {"mlp_106", "mlp_85", "ft_85", "mlp_239", "ft_239", "ft_trial_mlp_file"}) {
       CAPTURE(name);
       const Ran command =
           run(str("'" RISTRETTO_PROGRAM "' inspect '", (kGolden / name).string(), "' --generate-command"), scratch);

@@ -99,3 +99,19 @@ TEST_CASE("layout: assets in the trader's order, and their smallest orders") {
   for (std::size_t i = 0; i < 7; ++i) CHECK(minimum_quantity(default_assets()[i]) == 1.1 * minima[i]);
   CHECK_THROWS_WITH_AS(minimum_quantity("BTC/USDT"), doctest::Contains("the nearest is \"BTC/USD\""), Error);
 }
+
+TEST_CASE("layout: a difference is told by names, and is empty between equals") {
+  const Layout layout = layout_of("alpaca-14", 2);
+  CHECK(difference(layout, layout).empty());
+  CHECK(difference(layout_of("alpaca-11", 2), layout) ==
+        "it lacks the features atr_regime_shift, range_breakout_volume, trend_reacceleration");
+  CHECK(difference(layout_of("alpaca-14", 3), layout) == "its lookback is 3, expected 2");
+  Layout other = layout;
+  std::swap(other.assets[3], other.assets[4]);
+  CHECK(difference(other, layout).find("its assets are in the order AAVE/USD, AVAX/USD, BTC/USD, ETH/USD") == 0);
+  other = layout;
+  other.assets.pop_back();
+  other.scales.tech_exp = -15;
+  CHECK(difference(other, layout) ==
+        "it lacks the assets UNI/USD; its scale of the features (power of two) is -15, expected -14");
+}

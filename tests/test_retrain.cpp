@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -154,6 +155,46 @@ TEST_CASE("retrain: a study's best trial becomes a served version that any consu
     CHECK(store.list("model_0").size() == 2);
     CHECK(store.check("model_0").empty());
   }
+}
+
+TEST_CASE("retrain: of two trials and three seeds one is judged, and every gate says what it found") {
+  const TemporaryDirectory directory;
+  std::ofstream(directory.path / "gates.ini") << "seeds_minimum = 3\nworst_seeds_minimum = -10\n"
+                                                 "data_age_days_maximum = 36500\noverfitting_maximum = 1\n";
+  auto arguments = small_retrain("model_0");
+  arguments.insert(arguments.end(), {"--seeds", "3", "--top-trials", "2", "--gates", "gates.ini", "--json"});
+  REQUIRE(finish(start(arguments, directory.path)) == 0);
+  const auto document = nlohmann::json::parse(read_file(directory.path / "out"));
+  CHECK(document["contenders"] == 6);
+  CHECK(document["status"] == "unproven");
+  std::map<std::string, nlohmann::json> gates;
+  for (const auto& gate : document["gates"]) gates[gate["name"]] = gate;
+  CHECK(gates.size() == 8 + 2 + 12);
+  for (const char* passed : {"seeds", "freshness", "overfitting", "holdout"}) {
+    CAPTURE(passed);
+    CHECK(gates[passed]["verdict"] == "passed");
+  }
+  CHECK(gates["seeds"]["threshold"] == "at least 3; the worst quarter at least -10");
+  CHECK(gates["against_champion"]["verdict"] == "no_evidence");
+  CHECK(gates["deflated_sharpe"]["verdict"] == "refused");
+  const auto manifest = nlohmann::json::parse(read_file(directory.path / "deployments/model_0/manifest.json"));
+  CHECK(manifest["gates"] == document["gates"]);
+  CHECK(manifest["training"]["contenders"] == 6);
+  CHECK(std::filesystem::exists(directory.path / "deployments/model_0/training/evidence.json"));
+  const std::string report = read_file(directory.path / document["report"].get<std::string>());
+  CHECK(report.find("<td>deflated_sharpe</td><td>refused</td>") != std::string::npos);
+}
+
+TEST_CASE("retrain: --dry-run writes nothing, and honours --json") {
+  const TemporaryDirectory directory;
+  auto arguments = small_retrain("model_0");
+  arguments.insert(arguments.end(), {"--dry-run", "--json"});
+  REQUIRE(finish(start(arguments, directory.path)) == 0);
+  const auto document = nlohmann::json::parse(read_file(directory.path / "out"));
+  CHECK(document["dry_run"] == true);
+  CHECK(document["holdout_bars"].get<int>() > 0);
+  CHECK_FALSE(std::filesystem::exists(directory.path / "deployments"));
+  CHECK_FALSE(std::filesystem::exists(directory.path / "runs"));
 }
 
 TEST_CASE("retrain: what cannot work is said at once, with its exit code") {

@@ -1,6 +1,7 @@
 #include "train/resolve.h"
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 
 #include "platform/clock.h"
@@ -8,6 +9,7 @@
 #include "platform/text.h"
 #include "release/deployment.h"
 #include "studies/storage.h"
+#include "train/sweep_worker.h"
 
 namespace ristretto::train {
 namespace {
@@ -73,6 +75,15 @@ void take_from_study(Resolved& resolved, const StudySource& source, const std::v
   resolved.library_version = storage->info().library_version;
   resolved.study_name = name;
   resolved.trials = static_cast<std::int64_t>(study.trials.size());
+  const formats::Json* objective = studies::find(study.user_attributes, studies::kObjectiveAttribute);
+  if (objective != nullptr && objective->text == objective_text(ObjectiveKind::robust)) {
+    for (const studies::Trial& other : study.trials) {
+      const bool known = other.state == studies::State::complete && other.values.size() == 1;
+      if (known && other.number != trial->number && std::isfinite(other.values[0])) {
+        resolved.trial_sharpes.push_back(other.values[0]);
+      }
+    }
+  }
   resolved.origin = str("study ", name, ", trial ", trial->number,
                         trial->values.size() == 1 ? str(" (value ", fixed(trial->values[0], 6), ")") : std::string());
   take(resolved, study, given);
@@ -117,6 +128,28 @@ Resolved resolve(const std::optional<StudySource>& source, const std::optional<s
   resolved.overridden = apply_serving(resolved.settings);
   check(resolved.settings);
   return resolved;
+}
+
+std::vector<Resolved> resolve_top(const std::optional<StudySource>& source,
+                                  const std::optional<std::filesystem::path>& deployment,
+                                  const std::vector<Given>& given, std::int64_t count) {
+  std::vector<Resolved> trials = {resolve(source, deployment, given)};
+  if (count == 1) return trials;
+  if (!source || source->trial) {
+    throw Error(Fault::usage, str("--top-trials is ", count, ", and ",
+                                  source ? "--trial names one" : "there is no study to take them from"));
+  }
+  const studies::Study study = studies::open_storage(source->storage)->read_study(trials[0].study_name);
+  const std::vector<const studies::Trial*> best = studies::top(study, static_cast<std::size_t>(count));
+  if (static_cast<std::int64_t>(best.size()) < count) {
+    throw Error(Fault::usage,
+                str("--top-trials is ", count, ", and study '", study.name, "' has ", best.size(), " COMPLETE trials"),
+                "run more trials, or ask for fewer");
+  }
+  for (std::size_t k = 1; k < best.size(); ++k) {
+    trials.push_back(resolve(StudySource{source->storage, study.name, best[k]->number}, std::nullopt, given));
+  }
+  return trials;
 }
 
 std::string describe_parameters(const Resolved& resolved) {

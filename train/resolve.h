@@ -3,10 +3,12 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "release/start.h"
 #include "studies/trial_settings.h"
 #include "train/settings.h"
 
@@ -25,16 +27,25 @@ struct Resolved {
   std::string storage, study_name, library_version;
   std::optional<studies::Trial> trial;
   std::optional<studies::Generation> generation;
-  std::int64_t trials = 1;                 // that the trial was chosen among, itself included
+  std::int64_t trials = 1;  // that the trial was chosen among, itself included
+  // Sharpe ratios per bar of the others, where the study's values are such (the robust objective's).
+  std::vector<double> trial_sharpes;
   std::optional<std::int64_t> seen_until;  // last bar that the trial was chosen by, seconds since 1970, UTC; if known
   std::vector<studies::Taken> parameters;
-  std::vector<std::string> overridden;  // by the serving profile, a line each
+  std::vector<std::string> overridden;          // by the serving profile, a line each
+  std::shared_ptr<const release::Start> start;  // the weights that training begins with; nullptr: new ones
 };
 
 // source: a study; else deployment: a directory whose best_trial is taken; else the defaults. given: config file,
 // environment, command line, in this order.
 Resolved resolve(const std::optional<StudySource>& source, const std::optional<std::filesystem::path>& deployment,
                  const std::vector<Given>& given);
+
+// The same of the source's `count` best trials, best first. Throws Error(usage) where it has fewer, and for more than
+// one without a study, or of a named trial.
+std::vector<Resolved> resolve_top(const std::optional<StudySource>& source,
+                                  const std::optional<std::filesystem::path>& deployment,
+                                  const std::vector<Given>& given, std::int64_t count);
 
 // A table of the trial's parameters with value, status and note, for people.
 std::string describe_parameters(const Resolved& resolved);

@@ -1,9 +1,12 @@
 // The main job: hyperparameters from a study, training, judging on bars that nothing has seen, a new version, service.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
+#include "release/evidence.h"
 #include "release/manifest.h"
 #include "train/profile.h"
 #include "train/resolve.h"
@@ -14,6 +17,9 @@ struct RetrainRequest {
   std::string name;  // under deployments
   std::filesystem::path deployments = "deployments";
   std::filesystem::path runs = "runs";
+  std::filesystem::path run;  // of this job; what a killed one left there goes on. "": a new one below runs
+  std::int64_t seeds = 1;     // of each trial
+  release::Thresholds thresholds;
   bool promote = true;  // serve the version if it passes
   std::string command;  // as typed, for the manifest
 };
@@ -24,7 +30,8 @@ struct RetrainResult {
   int exit_code = 0;       // 0 served (or stopped before that as asked), 3 refused, 130 and 143 interrupted
 };
 
-// Everything: see the steps in retrain.cpp. Throws Error; whatever happens, what is served stays whole.
-RetrainResult retrain(const RetrainRequest& request, const Resolved& resolved, Profile& profile);
+// Everything: see the steps in retrain.cpp. trials: whose hyperparameters are tried, at least one; the candidate is
+// chosen among them by validation. Throws Error; whatever happens, what is served stays whole.
+RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>& trials, Profile& profile);
 
 }  // namespace ristretto::train

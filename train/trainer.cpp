@@ -22,6 +22,7 @@
 #include "train/device.h"
 #include "train/run_log.h"
 #include "train/schedule.h"
+#include "train/start.h"
 
 namespace ristretto::train {
 namespace {
@@ -281,6 +282,7 @@ struct Trainer::State {
       checkpoint.fields["best_iteration"] = str(best->iteration);
     }
     checkpoint.fields["bars"] = bars_identity();
+    checkpoint.fields["layout"] = release::line_of(release::section_of(layout_of(settings)));
     checkpoint.fields["iteration"] = str(iteration);
     checkpoint.fields["environment_steps"] = str(environment_steps);
     checkpoint.fields["optimizer_steps"] = str(optimizer_steps);
@@ -303,6 +305,17 @@ struct Trainer::State {
       }
       return found->second;
     };
+    // By names, before the settings that they follow from.
+    if (const auto saved = checkpoint.fields.find("layout"); saved != checkpoint.fields.end()) {
+      const release::Json section = release::Json::parse(saved->second, nullptr, /*allow_exceptions=*/false);
+      const std::string other = env::difference(layout_of(settings), release::layout_of(section, directory.string()));
+      if (!other.empty()) {
+        throw Error(
+            Fault::incompatible,
+            str("the run in ", directory.string(), " observes another layout than the settings ask for now: ", other),
+            "resume with the same settings, or start a new run");
+      }
+    }
     agents::Hyperparameters old_values;
     for (const agents::Row& row : agents::table()) {
       agents::set(old_values, row, agents::parse_value(row, field(str("hyperparameter/", row.name))));
@@ -464,6 +477,12 @@ void Trainer::resume() {
                 "start a new run, or go on with one process");
   }
   state_->restore();
+}
+
+void Trainer::start_from(const release::Start& start) {
+  State& s = *state_;
+  begin_from(start, layout_of(s.settings), s.policy, s.normalizer, s.optimizer);
+  s.initial_actor = s.policy.actor.clone();
 }
 
 Outcome Trainer::run(double seconds_left, double validations_after) {

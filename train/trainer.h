@@ -13,6 +13,7 @@
 #include "agents/policy.h"
 #include "agents/ppo.h"
 #include "env/environment.h"
+#include "release/start.h"
 #include "train/data_parallel.h"
 #include "train/profile.h"
 #include "train/settings.h"
@@ -80,6 +81,8 @@ class Trainer {
 
   // Goes on from directory/checkpoint. Throws Error(incompatible) where the settings that may not change did.
   void resume();
+  // Begins with a deployment's weights instead of new ones; before run(). Throws as begin_from() does.
+  void start_from(const release::Start& start);
   // Until the steps are done, the time is up or a signal came; saves before it returns. seconds_left: wall time for
   // this and for `validations_after` further runs of the validation's length, 0: no limit. Throws Error(failed) when
   // loss or weights are not finite, the last good checkpoint kept.

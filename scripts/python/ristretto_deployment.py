@@ -8,6 +8,7 @@ In a trader, three lines change:
     action = policy.action(state)                     # for act(torch.as_tensor(state)...) [S] -> [A], in [-1, 1]
 
 `policy.layout` names what each number of the state has to be, in order; `policy.assets` whose the actions are.
+`policy.require_layout(names)` with the names of what you observe says before the first order what differs.
 `python ristretto_deployment.py PATH` says what PATH is and checks it: exit code 0, or 4 if it is damaged.
 """
 
@@ -67,6 +68,21 @@ class Deployment:
         with torch.inference_mode():
             actions = self._policy(state.reshape(-1, self.observation))
         return actions.reshape(*state.shape[:-1], self.actions).clamp(-1, 1).numpy()
+
+    def require_layout(self, names):
+        """Raises DeploymentError that names the difference where `names`, in order, are not what the policy reads."""
+        names = list(names)
+        if names == self.layout:
+            return
+        missing = [name for name in self.layout if name not in names]
+        unknown = [name for name in names if name not in self.layout]
+        parts = [f"{len(part)} {what} ({', '.join(part[:4])}{', ...' if len(part) > 4 else ''})"
+                 for part, what in ((missing, "missing"), (unknown, "unknown to it")) if part]
+        if not parts:
+            i = next((i for i, (a, b) in enumerate(zip(names, self.layout)) if a != b), min(len(names), self.observation))
+            parts = [f"number {i} is '{names[i]}', expected '{self.layout[i]}'" if i < self.observation
+                     else f"{len(names)} names, expected {self.observation}"]
+        raise DeploymentError(f"{self.directory} reads another observation: {'; '.join(parts)}")
 
     def _check_files(self):
         if len(self.layout) != self.observation:

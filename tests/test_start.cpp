@@ -1,0 +1,283 @@
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/abs.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/randn.h>
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "agents/unfold.h"
+#include "env/environment.h"
+#include "platform/atomic_file.h"
+#include "platform/error.h"
+#include "platform/text.h"
+#include "random_market.h"
+#include "release/versions.h"
+#include "release_fixture.h"
+#include "train/start.h"
+
+using namespace ristretto;
+using namespace ristretto::train;
+namespace fs = std::filesystem;
+
+namespace {
+
+// float32 weights, and inputs whose mean is some of their deviations.
+constexpr double kFloatRounding = 1e-4;
+constexpr double kSmallestGradient = 1e-2;  // of sums over 50 states of order one
+
+const fs::path kGolden = fs::path(RISTRETTO_GOLDEN) / "deployments";
+
+// A policy over a random market, with a normalizer that is not of this market's scales.
+struct Setting {
+  env::Market market = tests::random_market({300, 400});
+  env::Layout layout = tests::layout_of(market, 2);
+  agents::Architecture architecture;
+  agents::Normalizer normalizer;
+  env::Observation seen;
+
+  explicit Setting(agents::Network network)
+      : normalizer(market, layout,
+                   {at::full({4}, 40.0, at::kDouble), at::full({4}, 900.0, at::kDouble), /*count=*/64}) {
+    architecture.network = network;
+    architecture.observation = layout.size();
+    architecture.width = 16;
+    architecture.actions = layout.assets_count();
+    architecture.encoder.d_token = 8;
+    architecture.encoder.blocks = 1;
+    architecture.encoder.heads = 2;
+    seen = {at::rand({50, 4}, at::kFloat) * 100, at::arange(1, 51, at::kInt)};
+  }
+
+  agents::Policy policy(std::uint64_t seed) const {
+    return agents::make_policy(architecture, {.seed = seed, .log_std = 0.1, .policy_gain = 1.0}, at::kCPU);
+  }
+
+  release::Start start_of(const agents::Policy& trained) const {
+    release::Start start;
+    start.source = "a deployment";
+    start.architecture = architecture;
+    start.layout = layout;
+    start.actor = normalizer.folded(trained.actor, architecture, layout);
+    start.critic = normalizer.folded(trained.critic, architecture, layout);
+    return start;
+  }
+
+  agents::Optimizer optimizer_of(const agents::Policy& policy) const {
+    std::vector<at::Tensor> parameters = policy.actor.tensors();
+    for (const at::Tensor& tensor : policy.critic.tensors()) parameters.push_back(tensor);
+    return agents::Optimizer(parameters, {});
+  }
+};
+
+struct Ran {
+  int code;
+  std::string out, err;
+};
+
+// `arguments` run in the scratch directory.
+Ran run(const std::string& arguments, const release::Scratch& scratch) {
+  const int status = std::system(
+      str("cd '", scratch.path().string(), "' && '" RISTRETTO_PROGRAM "' ", arguments, " >stdout 2>stderr").c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(scratch / "stdout"), read_file(scratch / "stderr")};
+}
+
+// A run of seconds; everything else as in the real job.
+const std::string kSmall = " --bars '" RISTRETTO_SOURCE
+                           "/data/crypto_1h' --portfolios 64 --base-target-step 32 --batch-size 1024 --steps 8192 "
+                           "--learning-rate 1e-3 --device cpu --json ";
+
+double largest(const at::Tensor& difference) { return difference.abs().max().item<double>(); }
+
+}  // namespace
+
+TEST_CASE("start: a training begins with the function that is served") {
+  for (const agents::Network network : {agents::Network::mlp, agents::Network::ft_transformer}) {
+    const Setting setting(network);
+    const agents::Policy served = setting.policy(1);
+    agents::Policy trained = setting.policy(2);
+    agents::Optimizer optimizer = setting.optimizer_of(trained);
+    release::Start start = setting.start_of(served);
+    begin_from(start, setting.layout, trained, setting.normalizer, optimizer);
+    const at::Tensor normalized = setting.normalizer.matrix(setting.seen);
+    const at::Tensor states = env::materialize(setting.seen, setting.market.tech, setting.layout);
+    const at::Tensor expected = agents::actor_mean(start.actor, setting.architecture, states);
+    CHECK(largest(agents::actor_mean(trained.actor, setting.architecture, normalized) - expected) < kFloatRounding);
+    const at::Tensor value = agents::critic_value(start.critic, setting.architecture, states);
+    CHECK(largest(agents::critic_value(trained.critic, setting.architecture, normalized) - value) < kFloatRounding);
+    // What the optimizer holds are the same tensors: a step moves the policy on.
+    const at::Tensor before = trained.actor.at("a_std_log").detach().clone();
+    optimizer.zero_gradients();
+    trained.actor.at("a_std_log").sum().backward();
+    optimizer.step(0.1);
+    CHECK(largest(trained.actor.at("a_std_log").detach() - before) > 0.05);
+  }
+}
+
+TEST_CASE("start: first moments are those of the unfolded network's gradients, second ones at least half of them") {
+  for (const agents::Network network : {agents::Network::mlp, agents::Network::ft_transformer}) {
+    const Setting setting(network);
+    const agents::Policy policy = setting.policy(1);
+    ft_transformer::Weights served = setting.normalizer.folded(policy.actor, setting.architecture, setting.layout);
+    served.require_grad(true);
+    const at::Tensor target = at::randn({50, 3}, at::kFloat);
+    const at::Tensor states = env::materialize(setting.seen, setting.market.tech, setting.layout);
+    (agents::actor_mean(served, setting.architecture, states) * target).sum().backward();
+    const at::Tensor normalized = setting.normalizer.matrix(setting.seen);
+    (agents::actor_mean(policy.actor, setting.architecture, normalized) * target).sum().backward();
+    agents::MomentPair moments;
+    for (const auto& [name, tensor] : served) {
+      const at::Tensor gradient = tensor.grad().defined() ? tensor.grad() : tensor.detach() * 0;
+      moments.first.add(name, gradient);
+      moments.second.add(name, gradient * gradient);
+    }
+    const agents::MomentPair unfolded =
+        agents::unfolded_moments(moments, setting.architecture, setting.layout, setting.normalizer.columns());
+    for (const auto& [name, tensor] : policy.actor) {
+      if (!tensor.grad().defined()) continue;
+      CAPTURE(name);
+      // The attention's key bias has no gradient but rounding.
+      const double size = std::max(largest(tensor.grad()), kSmallestGradient);
+      CHECK(largest(unfolded.first.at(name) - tensor.grad()) < 10 * kFloatRounding * size);
+      const at::Tensor square = tensor.grad() * tensor.grad();
+      CHECK((unfolded.second.at(name) * 2 - square).min().item<double>() > -10 * kFloatRounding * size * size);
+    }
+  }
+}
+
+TEST_CASE("start: another layout or network is refused with the names of what differs") {
+  const Setting setting(agents::Network::mlp);
+  agents::Policy policy = setting.policy(1);
+  agents::Optimizer optimizer = setting.optimizer_of(policy);
+  release::Start start = setting.start_of(policy);
+  env::Layout other = setting.layout;
+  other.features = {"close", "rsi"};
+  CHECK_THROWS_WITH_AS(begin_from(start, other, policy, setting.normalizer, optimizer),
+                       doctest::Contains("it lacks the features rsi; it has the features volume"), Error);
+  start.architecture.width = 32;
+  CHECK_THROWS_WITH_AS(begin_from(start, setting.layout, policy, setting.normalizer, optimizer),
+                       doctest::Contains("width 32, expected 16"), Error);
+}
+
+TEST_CASE("start: the existing system's optimizer state goes along, also to another layout and back from its file") {
+  const release::Start start = release::start_of(release::load(kGolden / "mlp_85"));
+  REQUIRE(start.actor_moments);
+  REQUIRE(start.critic_moments);
+  CHECK_FALSE(start.moments_normalized);
+  CHECK(largest(start.actor_moments->second.at("net.0.weight")) > 0);
+  env::Layout to = start.layout;
+  to.features = env::feature_set("alpaca-14");
+  to.lookback = 2;
+  const release::Mapping mapping = release::mapping_of(start.layout, to);
+  const release::Start more = release::carried(start, mapping, {});
+  const at::Tensor &before = start.actor_moments->second.at("net.0.weight"),
+                   &after = more.actor_moments->second.at("net.0.weight");
+  REQUIRE(after.size(1) == 204);
+  for (std::size_t j = 0; j < mapping.columns.size(); ++j) {
+    const at::Tensor column = after.select(1, static_cast<std::int64_t>(j));
+    if (mapping.columns[j] < 0) {
+      CHECK(largest(column) == 0);
+    } else {
+      CHECK(at::equal(column, before.select(1, mapping.columns[j])));
+    }
+  }
+  const release::Scratch scratch;
+  fs::copy(kGolden / "mlp_106", scratch / "d");
+  write_start(scratch / "d", start);
+  // Of a network of another size: the weights are whole, the moments are left out.
+  CHECK_FALSE(release::start_of(release::load(scratch / "d")).actor_moments);
+  fs::remove_all(scratch / "d");
+  fs::copy(kGolden / "mlp_85", scratch / "d");
+  fs::remove(scratch / "d/act_optim.pth");
+  write_start(scratch / "d", start);
+  const release::Start again = release::start_of(release::load(scratch / "d"));
+  REQUIRE(again.actor_moments);
+  for (const auto& [name, tensor] : start.actor_moments->first) {
+    CHECK(at::equal(again.actor_moments->first.at(name), tensor));
+  }
+}
+
+TEST_CASE("start: what the weights fix is given, and an old deployment is tried beside the clean retrain") {
+  const release::Start start = release::start_of(release::load(kGolden / "mlp_239"));
+  std::string all;
+  for (const Given& given : given_of(start)) all += given.name + "=" + given.text + " ";
+  CHECK(all.find("features=alpaca-11 serving=ristretto") != std::string::npos);
+  CHECK(all.find("lookback=3") != std::string::npos);
+  CHECK(all.find("net_dimension=128") != std::string::npos);
+
+  const release::Scratch scratch;
+  const Resolved clean = resolve(std::nullopt, std::nullopt, {});
+  CHECK_FALSE(fine_tuning_of(scratch.path(), "absent", clean));
+  fs::copy(kGolden / "mlp_239", scratch / "old");
+  const auto fine = fine_tuning_of(scratch.path(), "old", clean);
+  REQUIRE(fine);
+  REQUIRE(fine->start);
+  CHECK(fine->settings.hyperparameters.net_dimension == 128);
+  CHECK(fine->settings.run.features == "alpaca-14");
+  CHECK(env::difference(fine->start->layout, layout_of(fine->settings)).empty());
+  fs::copy(kGolden / "ft_85", scratch / "transformer");
+  CHECK_FALSE(fine_tuning_of(scratch.path(), "transformer", clean));  // today's trader builds an MLP
+  fs::copy(kGolden / "broken/nan_weight", scratch / "broken");
+  CHECK_FALSE(fine_tuning_of(scratch.path(), "broken", clean));
+}
+
+TEST_SUITE("slow") {
+  TEST_CASE(
+      "start: retrain in place of an old deployment chooses by validation and keeps the old one a rollback away") {
+    const release::Scratch scratch;
+    fs::create_directory(scratch / "deployments");
+    fs::copy(kGolden / "mlp_85", scratch / "deployments/old", fs::copy_options::recursive);
+    const std::string before = read_file(scratch / "deployments/old/actor.pth");
+    const Ran trained = run("retrain old" + kSmall + "--net-dimension 16", scratch);
+    CAPTURE(trained.err);
+    REQUIRE(trained.code == 0);
+    const auto document = release::Json::parse(trained.out);
+    CHECK(document["contenders"] == 2);
+    CHECK(trained.err.find("begins with the weights of") != std::string::npos);
+    CHECK(trained.err.find("and its optimizer's moments") != std::string::npos);
+    release::VersionStore store(scratch / "deployments");
+    const auto served = store.served("old");
+    REQUIRE(served);
+    CHECK(release::version_number(*served) == 2);
+    release::verify(scratch / "deployments/old");
+    CHECK(read_file(scratch / "deployments/old/act_target.pth") == read_file(scratch / "deployments/old/actor.pth"));
+    CHECK_FALSE(fs::exists(scratch / "deployments/old/act_optim.pth"));
+
+    CHECK(run("rollback old", scratch).code == 0);
+    CHECK(release::version_number(*store.served("old")) == 1);
+    CHECK(read_file(scratch / "deployments/old/actor.pth") == before);
+    CHECK(store.check("old").empty());
+  }
+
+  TEST_CASE("start: retrain --from goes on from a converted deployment and names what does not fit") {
+    const release::Scratch scratch;
+    const std::string bars = " --bars '" RISTRETTO_SOURCE "/data/crypto_1h' ";
+    REQUIRE(run("convert '" + (kGolden / "mlp_85").string() + "' --to alpaca-14 --lookback 2 --out converted" + bars,
+                scratch)
+                .code == 0);
+    CHECK(release::start_of(release::load(scratch / "converted")).actor_moments);
+    const Ran other = run("retrain new --from converted --lookback 3" + kSmall, scratch);
+    CHECK(other.code == 4);
+    CHECK(other.err.find("its lookback is 2, expected 3") != std::string::npos);
+    const Ran trained = run("retrain new --from converted" + kSmall, scratch);
+    CAPTURE(trained.err);
+    REQUIRE(trained.code == 0);
+    const release::Model model = release::load(scratch / "deployments/new");
+    CHECK(model.architecture.width == 256);
+    CHECK(model.layout->lookback == 2);
+    // And from a version of this project, whose checkpoint holds the moments.
+    const release::Start again = release::start_of(model);
+    CHECK(again.moments_normalized);
+    REQUIRE(again.actor_moments);
+    CHECK(largest(again.actor_moments->second.at("net.0.weight")) > 0);
+    const Ran more = run("retrain new --from deployments/new --no-promote" + kSmall, scratch);
+    CHECK((more.code == 0 || more.code == 3));  // 3: it was not better
+    CHECK(more.err.find("and its optimizer's moments") != std::string::npos);
+  }
+}

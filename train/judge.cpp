@@ -1,0 +1,194 @@
+#include "train/judge.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "evaluation/look_ahead.h"
+#include "platform/clock.h"
+#include "platform/error.h"
+#include "platform/text.h"
+#include "release/served_actor.h"
+#include "release/sha256.h"
+#include "train/contenders.h"
+
+namespace ristretto::train {
+namespace {
+
+using release::Json;
+
+// Sum of log returns over the bars that `other` decided too: with another lookback a window begins and ends elsewhere.
+double log_gain(const evaluation::Backtest& backtest, const evaluation::Backtest& other) {
+  double sum = 0;
+  for (std::size_t k = 0; k < backtest.time.size(); ++k) {
+    if (std::binary_search(other.time.begin(), other.time.end(), backtest.time[k])) sum += backtest.log_returns[k];
+  }
+  return sum;
+}
+
+Json json_of(const evaluation::Split& split) {
+  return {{"first_bar", iso_utc(split.first_time)},
+          {"last_bar", iso_utc(split.last_time)},
+          {"bars", split.market.bars_in_segments()},
+          {"segments", split.market.segments.size()}};
+}
+
+Champion judge_champion(release::VersionStore& store, const std::string& name, const Settings& settings,
+                        const Data& data) {
+  Champion champion;
+  champion.version = store.adopt(name);
+  if (!champion.version) return champion;
+  const std::filesystem::path path = store.path_of(name, *champion.version);
+  champion.state = release::served_state(path);
+  if (champion.state == release::Served::damaged) {
+    champion.note = "it does not verify";
+    return champion;
+  }
+  const release::Model model = release::load(path);
+  const std::optional<env::Layout> layout = release::served_layout(model);
+  if (!layout) {
+    champion.state = release::Served::damaged;
+    champion.note = str("its ", model.architecture.observation,
+                        " inputs fit no layout of today's environment: it cannot be served");
+    return champion;
+  }
+  // From here on the champion is whole: what cannot be compared stays in service (deployments.md).
+  if (layout->assets != data.layout.assets) {
+    champion.note = "it trades other assets: the two cannot be compared";
+    return champion;
+  }
+  env::Market market = data.market;
+  if (layout->features != data.layout.features) {
+    market = env::Market::of(env::read_bars(settings.run.bars, layout->assets), layout->features);
+    if (market.time != data.market.time) {
+      champion.note = "its features are defined on other bars: the two cannot be compared";
+      return champion;
+    }
+  }
+  market = market.with_segments(data.splits.holdout.market.segments);
+  env::Rules rules = model.rules.value_or(data.rules);
+  rules.lookback = layout->lookback;
+  // Both are judged with the same money and the same costs, whatever they were trained with.
+  rules.fee_fraction = data.rules.fee_fraction;
+  rules.initial_capital = data.rules.initial_capital;
+  champion.backtest = evaluation::backtest(market, *layout, rules, release::actor_of(model, *layout, market));
+  return champion;
+}
+
+}  // namespace
+
+release::Json data_section(const Settings& settings, const Data& data) {
+  Json section = {{"directory", settings.run.bars}, {"features", settings.run.features}};
+  for (const std::string& asset : data.layout.assets) {
+    const std::filesystem::path file = env::bars_file(settings.run.bars, asset);
+    section["files"][file.filename().string()] = {{"sha256", release::sha256_of_file(file)},
+                                                  {"bytes", std::filesystem::file_size(file)}};
+  }
+  for (const evaluation::Split* split : {&data.splits.train, &data.splits.validation, &data.splits.holdout}) {
+    section["splits"][split->name] = json_of(*split);
+  }
+  section["purged_bars"] = data.splits.purged_bars;
+  section["embargo_bars"] = 0;
+  return section;
+}
+
+Judgement judge(const Candidate& candidate, release::VersionStore& store, release::Ledger& ledger,
+                const release::Thresholds& thresholds) {
+  const Data& data = candidate.data;
+  const evaluation::Split& split = data.splits.holdout;
+  const env::Market& market = split.market;
+  Judgement out;
+  out.background = candidate.background;
+
+  release::Opening opening;
+  opening.candidate = candidate.label;
+  opening.first_bar = split.first_time;
+  opening.last_bar = split.last_time;
+  opening.bars = market.bars_in_segments();
+  opening.data_sha256 = release::sha256(data_section(candidate.settings, data)["files"].dump());
+  opening.trials = candidate.background.trial_count;
+  const std::vector<double> earlier = ledger.read().sharpes();
+  out.look = ledger.open(opening);
+  const release::LedgerRecord record = ledger.read();
+  out.trials_of_ledger = record.trials();
+
+  const auto run = [&](const release::Content& content, double costs, bool keep_actions) {
+    env::Rules rules = data.rules;
+    rules.fee_fraction *= costs;
+    return evaluation::backtest(market, content.layout, rules, actor_of(content, market), keep_actions);
+  };
+  const std::size_t assets = data.layout.assets.size();
+  const auto equal_weight = [&](double costs) {
+    env::Rules rules = data.rules;
+    rules.fee_fraction *= costs;
+    return evaluation::hold(market, data.layout, rules, std::vector<double>(assets, 1.0 / static_cast<double>(assets)));
+  };
+  out.holdout = run(candidate.content, 1, true);
+  out.metrics = evaluation::metrics_of(out.holdout);
+  out.references = evaluation::ladder(market, data.layout, data.rules);
+  const std::vector<std::string> problems = evaluation::check_ladder(out.references, data.rules);
+  const std::optional<std::string> look_ahead = evaluation::look_ahead_violation(
+      market, data.layout, data.rules, [&](const env::Market& other) { return actor_of(candidate.content, other); });
+  out.sanity.push_back(
+      {"ladder", problems.empty(), problems.empty() ? "in order" : "out of order", "in order", join(problems, "; ")});
+  out.sanity.push_back({"look_ahead", !look_ahead, look_ahead ? "found" : "none", "none", look_ahead.value_or("")});
+  out.champion = judge_champion(store, candidate.name, candidate.settings, data);
+  const evaluation::Backtest& other = out.champion.backtest ? *out.champion.backtest : out.holdout;
+  out.candidate_value = log_gain(out.holdout, other);
+  if (out.champion.backtest) out.champion_value = log_gain(*out.champion.backtest, out.holdout);
+  for (const release::Content* seed : candidate.seeds) {
+    out.background.seeds.push_back(returns_of(seed == &candidate.content ? out.holdout : run(*seed, 1, false)));
+  }
+
+  // Every series over the bars that all of them decided.
+  const TimedReturns mine = returns_of(out.holdout), passive = returns_of(equal_weight(1));
+  const TimedReturns mine_2x = returns_of(run(candidate.content, 2, false)), passive_2x = returns_of(equal_weight(2));
+  const TimedReturns mine_3x = returns_of(run(candidate.content, 3, false)), passive_3x = returns_of(equal_weight(3));
+  std::optional<TimedReturns> champion;
+  std::vector<const TimedReturns*> all = {&mine, &passive};
+  if (out.champion.backtest) {
+    champion = returns_of(*out.champion.backtest);
+    all.push_back(&*champion);
+  }
+  // Those that were recorded may be of fewer bars than there are by now: they cannot speak for the others.
+  std::vector<const TimedReturns*> seeds;
+  for (const TimedReturns& seed : out.background.seeds) {
+    if (!candidate.seeds.empty() || common_bars({&seed, &mine}).size() == mine.time.size()) seeds.push_back(&seed);
+  }
+  all.insert(all.end(), seeds.begin(), seeds.end());
+  const std::vector<std::int64_t> bars = common_bars(all);
+  release::Evidence evidence;
+  evidence.candidate = returns_at(mine, bars);
+  evidence.equal_weight = returns_at(passive, bars);
+  if (champion) evidence.champion = returns_at(*champion, bars);
+  evidence.costs_2x = {returns_at(mine_2x, bars), returns_at(passive_2x, bars)};
+  evidence.costs_3x = {returns_at(mine_3x, bars), returns_at(passive_3x, bars)};
+  for (const TimedReturns* seed : seeds) evidence.seeds.push_back(returns_at(*seed, bars));
+  all.clear();
+  for (const TimedReturns& trial : out.background.trials) all.push_back(&trial);
+  const std::vector<std::int64_t> seen = common_bars(all);
+  for (const TimedReturns& trial : out.background.trials) evidence.trials.push_back(returns_at(trial, seen));
+  evidence.trial_count = out.trials_of_ledger;
+  evidence.trial_sharpes = out.background.trial_sharpes;
+  evidence.trial_sharpes.insert(evidence.trial_sharpes.end(), earlier.begin(), earlier.end());
+  evidence.last_bar = split.last_time;
+  evidence.judged_at = std::chrono::system_clock::to_time_t(now_utc());
+  evidence.looks = record.looks(candidate.label);
+  out.evidence = release::evidence_gates(evidence, thresholds);
+  return out;
+}
+
+release::Json gates_json(const std::vector<release::GateResult>& integrity,
+                         const std::vector<release::GateResult>& evidence) {
+  Json out = Json::array();
+  const auto add = [&](const std::vector<release::GateResult>& gates, const char* kind) {
+    for (Json& gate : release::json_of(gates)) {
+      gate["kind"] = kind;
+      out.push_back(std::move(gate));
+    }
+  };
+  add(integrity, "integrity");
+  add(evidence, "evidence");
+  return out;
+}
+
+}  // namespace ristretto::train

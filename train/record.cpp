@@ -1,0 +1,176 @@
+#include "train/record.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "evaluation/metrics_table.h"
+#include "evaluation/report.h"
+#include "platform/clock.h"
+#include "platform/text.h"
+#include "train/device.h"
+
+namespace ristretto::train {
+namespace {
+
+using release::GateResult;
+using release::Json;
+
+// Not finite (a ratio without a loss) is null: JSON has no such number.
+Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
+Json json_of(const agents::Value& value) {
+  return std::visit(
+      [](const auto& v) -> Json {
+        if constexpr (std::is_same_v<std::decay_t<decltype(v)>, std::monostate>) {
+          return nullptr;
+        } else {
+          return v;
+        }
+      },
+      value);
+}
+
+Json study_section(const Resolved& resolved) {
+  if (!resolved.trial) return nullptr;
+  Json section = {{"storage", resolved.storage},
+                  {"name", resolved.study_name},
+                  {"trial", resolved.trial->number},
+                  {"value", resolved.trial->values.empty() ? Json(nullptr) : number(resolved.trial->values[0])},
+                  {"library_version", resolved.library_version},
+                  {"generation", resolved.generation ? studies::name_of(*resolved.generation) : ""}};
+  for (const studies::Taken& taken : resolved.parameters) {
+    section["parameters"][taken.name] = {
+        {"value", json_of(taken.value)}, {"status", agents::name_of(taken.status)}, {"applied", taken.applied}};
+    if (!taken.note.empty()) section["parameters"][taken.name]["note"] = taken.note;
+  }
+  return section;
+}
+
+Json hyperparameters_section(const Settings& settings) {
+  Json section;
+  for (const agents::Row& row : agents::table()) {
+    section[row.name] = {{"value", json_of(agents::get(settings.hyperparameters, row))},
+                         {"source", settings.source_of(row.name)}};
+  }
+  return section;
+}
+
+std::string verdict_of(const GateResult& gate) {
+  return gate.passed ? "passed" : gate.no_evidence ? "no evidence" : "refused";
+}
+
+}  // namespace
+
+Json manifest_sections(const Contender& contender, const Resolved& resolved, const Judgement& judgement,
+                       std::size_t contenders, const std::string& command) {
+  const Settings& settings = contender.settings;
+  const Outcome& outcome = contender.outcome;
+  Json training = {{"environment_steps", outcome.environment_steps},
+                   {"planned_steps", contender.plan.steps},
+                   {"iterations", outcome.iterations},
+                   {"kept_iteration", outcome.best.iteration},
+                   {"optimizer_steps", outcome.optimizer_steps},
+                   {"seconds", outcome.seconds},
+                   {"ended", outcome.ended},
+                   {"relative_weight_change", outcome.weight_change},
+                   {"seed", settings.run.seed},
+                   {"contenders", contenders},
+                   {"device", describe(device_of(settings.run.device))},
+                   {"precision", settings.run.precision},
+                   {"portfolios", contender.plan.portfolios},
+                   {"libtorch", RISTRETTO_LIBTORCH_VERSION},
+                   {"ristretto", RISTRETTO_VERSION},
+                   {"git_commit", RISTRETTO_COMMIT},
+                   {"command", command},
+                   {"run", contender.directory.string()}};
+  for (std::size_t k = 0; k < outcome.reward_term_shares.size(); ++k) {
+    training["reward_term_shares"][env::kRewardTerms[k]] = outcome.reward_term_shares[k];
+  }
+  Json sections;
+  sections["study"] = study_section(resolved);
+  sections["hyperparameters"] = hyperparameters_section(settings);
+  sections["serving"] = {{"profile", settings.run.serving}, {"overrides", resolved.overridden}};
+  sections["training"] = training;
+  sections["data"] = data_section(settings, *contender.data);
+  sections["metrics"]["validation"] = evaluation::json_of(evaluation::metrics_of(contender.validated));
+  sections["metrics"]["holdout"] = evaluation::json_of(judgement.metrics);
+  for (const evaluation::Reference& reference : judgement.references) {
+    sections["metrics"]["holdout_references"][reference.name] = evaluation::json_of(reference.metrics);
+  }
+  if (judgement.champion.backtest) {
+    sections["metrics"]["holdout_champion"] = evaluation::json_of(evaluation::metrics_of(*judgement.champion.backtest));
+  }
+  return sections;
+}
+
+std::string text_of(const Judgement& judgement, const Data& data) {
+  const evaluation::Split& holdout = data.splits.holdout;
+  std::string text = str("\nhold-out, ", iso_utc(holdout.first_time), " to ", iso_utc(holdout.last_time), ", ",
+                         judgement.metrics.bars, " bars; look ", judgement.look, " of this name at a hold-out, ",
+                         with_thousands(judgement.trials_of_ledger), " trials behind all of them:\n");
+  text += evaluation::table_header();
+  text += evaluation::table_line("this model", judgement.metrics);
+  const Champion& champion = judgement.champion;
+  if (champion.backtest) text += evaluation::table_line("served until now", evaluation::metrics_of(*champion.backtest));
+  for (const evaluation::Reference& reference : judgement.references)
+    text += evaluation::table_line(reference.name, reference.metrics);
+  if (!champion.note.empty()) text += str("\nserved until now (", *champion.version, "): ", champion.note, "\n");
+  return text;
+}
+
+std::string text_of(const std::vector<GateResult>& integrity, const std::vector<GateResult>& evidence) {
+  std::string text = "\ngates: ";
+  for (const GateResult& gate : integrity) text += str(gate.name, gate.passed ? " ok  " : " REFUSED  ");
+  const auto passed =
+      std::count_if(evidence.begin(), evidence.end(), [](const GateResult& gate) { return gate.passed; });
+  text += str("\nevidence: ", passed, " of ", evidence.size(), " gates passed\n");
+  for (const GateResult& gate : evidence) {
+    std::string name = gate.name, verdict = verdict_of(gate);
+    name.resize(21, ' ');
+    verdict.resize(12, ' ');
+    text += str("  ", name, verdict, gate.value.empty() ? "" : str(gate.value, "; "), gate.threshold);
+    if (!gate.passed) text += str(": ", gate.reason);
+    text += "\n";
+  }
+  return text;
+}
+
+std::string text_of(const Ending& ending, const std::filesystem::path& place, const std::filesystem::path& staged) {
+  if (ending.served) {
+    return str(
+        "served: ", place.string(), " -> ", ending.version, ", status ", ending.status, " (", ending.reason, ")\n",
+        ending.status == "proven" ? ""
+                                  : "        unproven: no statistics stand behind it yet; do not put money on it\n");
+  }
+  if (ending.version.empty()) {
+    return str("refused, not published: ", ending.reason, "\n        the candidate lies in ", staged.string(), "\n");
+  }
+  return str(ending.as_asked ? "published, not served as asked: " : "refused: ", ending.reason,
+             "\n        published as version ", ending.version, "\n");
+}
+
+std::string text_of(const Profile& profile) {
+  const double total = profile.total();
+  std::vector<std::string> parts;
+  for (const auto& [phase, seconds] : profile.seconds()) {
+    if (seconds >= 0.01 * total) parts.push_back(str(phase, " ", fixed(100 * seconds / total, 0), " %"));
+  }
+  return str("time: ", duration_text(total), " (", join(parts, ", "), ")");
+}
+
+void write_report(const std::filesystem::path& path, const std::string& title, const Judgement& judgement,
+                  const std::vector<GateResult>& integrity, const std::vector<std::string>& assets) {
+  std::vector<evaluation::Reference> shown = judgement.references;
+  if (const auto& champion = judgement.champion.backtest) {
+    shown.insert(shown.begin(), {"served until now", evaluation::metrics_of(*champion), *champion});
+  }
+  evaluation::Report report = evaluation::report_of(title, judgement.holdout, std::move(shown), assets);
+  for (const auto* gates : {&judgement.evidence, &integrity}) {
+    for (const GateResult& gate : *gates) {
+      report.gates.push_back({gate.name, verdict_of(gate), gate.value, gate.threshold, gate.reason});
+    }
+  }
+  evaluation::write_report(path, report);
+}
+
+}  // namespace ristretto::train

@@ -1,0 +1,36 @@
+// What a retrain leaves behind it: sections of the manifest, one JSON document, text for people, report.html.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "train/contenders.h"
+#include "train/judge.h"
+#include "train/profile.h"
+
+namespace ristretto::train {
+
+// study, hyperparameters, serving, training, data, metrics: all that is known before the files are written.
+release::Json manifest_sections(const Contender& contender, const Resolved& resolved, const Judgement& judgement,
+                                std::size_t contenders, const std::string& command);
+
+// Where a candidate ended.
+struct Ending {
+  std::string version;  // "": not published
+  std::string status, reason;
+  bool served = false;
+  bool as_asked = false;  // it passed, and was not to be served
+};
+
+// The table of the hold-out, what every gate decided, and what became of the candidate.
+std::string text_of(const Judgement& judgement, const Data& data);
+std::string text_of(const std::vector<release::GateResult>& integrity,
+                    const std::vector<release::GateResult>& evidence);
+std::string text_of(const Ending& ending, const std::filesystem::path& place, const std::filesystem::path& staged);
+std::string text_of(const Profile& profile);
+
+void write_report(const std::filesystem::path& path, const std::string& title, const Judgement& judgement,
+                  const std::vector<release::GateResult>& integrity, const std::vector<std::string>& assets);
+
+}  // namespace ristretto::train

@@ -1,0 +1,147 @@
+#include "train/start.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+
+#include "platform/error.h"
+#include "platform/log.h"
+#include "platform/text.h"
+#include "release/old_layouts.h"
+#include "release/versions.h"
+
+namespace ristretto::train {
+namespace {
+
+namespace fs = std::filesystem;
+using ft_transformer::Weights;
+
+void copy_into(const Weights& weights, const Weights& from) {
+  for (const auto& [name, tensor] : weights) tensor.detach().copy_(from.at(name));
+}
+
+// How a network differs from another: "width 256, expected 128; ...".
+std::string difference(const agents::Architecture& found, const agents::Architecture& expected) {
+  const release::Json is = release::section_of(found), should = release::section_of(expected);
+  std::vector<std::string> parts;
+  for (const auto& [name, value] : is.items()) {
+    const auto other = should.find(name);
+    if (other == should.end()) continue;
+    if (*other != value)
+      parts.push_back(str(name, " ", release::line_of(value), ", expected ", release::line_of(*other)));
+  }
+  return join(parts, "; ");
+}
+
+}  // namespace
+
+std::vector<Given> given_of(const release::Start& start) {
+  const std::string source = "weights of " + start.source.string();
+  std::vector<Given> out;
+  const auto give = [&](const char* name, const std::string& text) { out.push_back({name, text, source}); };
+  const std::vector<std::string>& sets = env::feature_set_names();
+  const auto set = std::find_if(sets.begin(), sets.end(), [&](const std::string& name) {
+    return env::feature_set(name) == start.layout.features;
+  });
+  if (set == sets.end()) {
+    throw Error(Fault::incompatible,
+                str(start.source.string(), " reads the features ", join(start.layout.features, ", "),
+                    ", which are no set that can be trained on"),
+                "known: " + join(sets, ", "));
+  }
+  give("features", *set);
+  if (*set != "alpaca-14") give("serving", "ristretto");  // today's trader observes alpaca-14
+  give("assets", join(start.layout.assets, ","));
+  give("lookback", str(start.layout.lookback));
+  give("norm_cash_exp", str(start.layout.scales.cash_exp));
+  give("norm_stocks_exp", str(start.layout.scales.stocks_exp));
+  give("norm_tech_exp", str(start.layout.scales.tech_exp));
+  give("net_dimension", str(start.architecture.width));
+  const bool transformer = start.architecture.network == agents::Network::ft_transformer;
+  give("use_ft_encoder", transformer ? "true" : "false");
+  if (transformer) {
+    give("ft_d_token", str(start.architecture.encoder.d_token));
+    give("ft_n_blocks", str(start.architecture.encoder.blocks));
+    give("ft_n_heads", str(start.architecture.encoder.heads));
+  }
+  return out;
+}
+
+void begin_from(const release::Start& start, const env::Layout& layout, agents::Policy& policy,
+                const agents::Normalizer& normalizer, agents::Optimizer& optimizer) {
+  const at::NoGradGuard no_gradients;
+  if (const std::string other = env::difference(start.layout, layout); !other.empty()) {
+    throw Error(Fault::incompatible,
+                str(start.source.string(), " (layout ", release::hash_of(start.layout),
+                    ") does not fit what is to be trained (layout ", release::hash_of(layout), "): ", other),
+                "ristretto convert carries it over; without --features, --lookback and the like its own are taken");
+  }
+  if (const std::string other = difference(start.architecture, policy.architecture); !other.empty()) {
+    throw Error(Fault::incompatible,
+                str(start.source.string(), " does not fit the network that is to be trained: ", other),
+                "without --net-dimension and the like its own are taken");
+  }
+  const agents::ColumnStatistics columns = normalizer.columns();
+  const agents::Architecture& architecture = start.architecture;
+  copy_into(policy.actor, agents::unfolded(start.actor, architecture, layout, columns));
+  if (start.critic.size() > 0) {
+    copy_into(policy.critic,
+              start.critic_normalized ? start.critic : agents::unfolded(start.critic, architecture, layout, columns));
+  }
+  std::vector<at::Tensor> parameters = policy.actor.tensors();
+  for (const at::Tensor& tensor : policy.critic.tensors()) parameters.push_back(tensor);
+  const agents::NamedTensors state = optimizer.state();
+  const auto pieces = [&](const char* name) {
+    const auto found = std::find_if(state.begin(), state.end(), [&](const auto& entry) { return entry.first == name; });
+    return agents::Optimizer::pieces(found->second, parameters);
+  };
+  const std::vector<at::Tensor> first = pieces("first_moment"), second = pieces("second_moment");
+  std::size_t k = 0;
+  for (const auto& [network, moments] :
+       {std::pair{&policy.actor, &start.actor_moments}, std::pair{&policy.critic, &start.critic_moments}}) {
+    const std::size_t end = k + network->size();
+    if (*moments) {
+      const agents::MomentPair pair =
+          start.moments_normalized ? **moments : agents::unfolded_moments(**moments, architecture, layout, columns);
+      for (const auto& [name, tensor] : *network) {
+        first[k].copy_(pair.first.at(name));
+        second[k++].copy_(pair.second.at(name));
+      }
+    }
+    k = end;
+  }
+  log::info("train",
+            str("begins with the weights of ", start.source.string(), start.critic.size() > 0 ? "" : ", a new critic",
+                start.actor_moments ? " and its optimizer's moments" : ""));
+}
+
+std::optional<Resolved> fine_tuning_of(const fs::path& deployments, const std::string& name, const Resolved& clean) {
+  release::VersionStore store(deployments);
+  if (store.slot(name).kind != release::Slot::Kind::directory) return std::nullopt;
+  const fs::path directory = deployments / name;
+  try {
+    const release::Start old = release::start_of(release::load(directory));
+    Resolved out = clean;
+    for (const Given& given : given_of(old)) {
+      if (given.name == "features" || given.name == "assets" || given.name == "serving") continue;  // as served now
+      if (given.name == "lookback" && old.layout.lookback < out.settings.hyperparameters.lookback) continue;
+      if (given.name == "use_ft_encoder" && given.text == "true" && out.settings.run.serving == "cappuccino") {
+        throw Error(Fault::incompatible, "it is an FT-Transformer, which --serving cappuccino does not build");
+      }
+      out.settings.apply(given);
+    }
+    check(out.settings);
+    const release::Mapping mapping = release::mapping_of(old.layout, layout_of(out.settings));
+    // A column that is gone is taken for 0: validation judges what it was worth.
+    out.start = std::make_shared<const release::Start>(
+        release::carried(old, mapping, std::vector<double>(mapping.removed.size(), 0.0)));
+    out.origin = str(clean.origin, ", trained on from the weights of ", directory.string());
+    return out;
+  } catch (const Error& error) {
+    if (error.fault() != Fault::incompatible && error.fault() != Fault::usage) throw;
+    log::info("retrain", str(directory.string(), " is not trained on from, only replaced: ", error.what()));
+    return std::nullopt;
+  }
+}
+
+}  // namespace ristretto::train
