@@ -5,6 +5,7 @@ namespace ristretto::cli {
 const std::vector<Command>& commands() {
   static const std::vector<Command> all = {
       {"retrain", "trains a model anew on today's bars, judges it and serves it", retrain, true},
+      {"nightly", "retrains every deployment that is due, judges, promotes, reports", nightly, true},
       {"train", "the same training without a deployment; --resume goes on", train_run, true},
       {"sweep", "searches hyperparameters: trials of a study, several at once", sweep, true},
       {"study", "what an Optuna study holds: best trials, importance of parameters, a report", study},
@@ -12,9 +13,11 @@ const std::vector<Command>& commands() {
       {"inspect", "what a model file or deployment is, whether it can be served, and why not", inspect},
       {"convert", "carries a model over to another observation layout, by feature names, and proves it", convert},
       {"predict", "a model's actions for given states", predict},
+      {"promote", "judges a candidate or version again, against what is served, and serves it", promote, true},
       {"list", "what is deployed, with versions and status", list},
       {"history", "what happened to a deployment", history},
       {"rollback", "puts an earlier version back in service", rollback},
+      {"prune", "removes old versions", prune},
       {"data", "data check and data features: the bars and what is computed of them", data},
       {"replay", "runs a recorded episode again and compares", replay},
       {"config", "every setting in force and where it came from", config},

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/findings.h"
 #include "cli/options.h"
 #include "evaluation/ladder.h"
 #include "evaluation/metrics_table.h"
@@ -100,8 +101,12 @@ int evaluate(const Arguments& arguments) {
       evaluation::backtest(market, *layout, rules, release::actor_of(model, *layout, market), true);
   const std::vector<evaluation::Reference> references = evaluation::ladder(market, *layout, rules);
   const std::filesystem::path report = options.get("out", "report.html");
-  evaluation::write_report(report,
-                           evaluation::report_of(model.path.filename().string(), backtest, references, layout->assets));
+  const Findings findings{evaluation::attribution_of(backtest, market), evaluation::regimes_of(backtest, market),
+                          evaluation::cost_stress(market, *layout, rules, release::actor_of(model, *layout, market)),
+                          layout->assets};
+  evaluation::Report page = evaluation::report_of(model.path.filename().string(), backtest, references, layout->assets);
+  page.facts = facts_of(findings);
+  evaluation::write_report(report, page);
   if (options.json()) {
     nlohmann::ordered_json document = {{"model", model.path.string()},
                                        {"first_bar", iso_utc(backtest.time.front())},
@@ -110,6 +115,7 @@ int evaluate(const Arguments& arguments) {
                                        {"report", report.string()}};
     for (const auto& reference : references)
       document["references"][reference.name] = evaluation::json_of(reference.metrics);
+    document.update(json_of(findings));
     std::printf("%s\n", document.dump(2).c_str());
     return 0;
   }
@@ -119,6 +125,7 @@ int evaluate(const Arguments& arguments) {
   for (const auto& reference : references) {
     std::printf("%s", evaluation::table_line(reference.name, reference.metrics).c_str());
   }
+  std::printf("%s", text_of(findings).c_str());
   std::printf("report: %s\n", report.c_str());
   return 0;
 }

@@ -78,6 +78,13 @@ Splits split_by_time(const env::Market& market, int lookback, const SplitSetting
   Splits out;
   out.train = part("train", market, 0, train_end, purge, lookback, out.purged_bars);
   out.validation = part("validation", market, train_end, validation_end, purge, lookback, out.purged_bars);
+  std::int64_t before = 0;
+  for (const env::Segment& segment : market.segments) {
+    if (validation_end >= before && validation_end < before + segment.size()) {
+      out.holdout_from = market.time[static_cast<std::size_t>(segment.begin + validation_end - before)];
+    }
+    before += segment.size();
+  }
   out.holdout = part("holdout", market, validation_end, bars, purge, lookback, out.purged_bars);
   return out;
 }

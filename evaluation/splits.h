@@ -28,6 +28,8 @@ struct Split {
 
 struct Splits {
   Split train, validation, holdout;
+  // The bar that the hold-out was cut at, before purging: given as SplitSettings::holdout_from it cuts there again.
+  std::int64_t holdout_from = 0;
   std::int64_t purged_bars = 0;  // in no part: the rows after the two boundaries
 };
 

@@ -128,6 +128,19 @@ class VersionStore::Change {
     record(event, id, previous, reason, gates);
   }
 
+  // First to a name that the next change removes, so that no version is ever half there.
+  void remove(const std::string& id) {
+    const fs::path temporary = versions_ / str(kTemporary, "remove");
+    step("prune: rename");
+    rename_over(versions_ / id, temporary);
+    step("prune: sync");
+    sync_path(versions_);
+    record("removal", id, std::nullopt, "pruned", Json::array());
+    step("prune: remove");
+    remove_tree(temporary);
+    fs::remove(versions_ / (id + kManifestSuffix));
+  }
+
   void record(const char* event, const std::optional<std::string>& version, const std::optional<std::string>& previous,
               const std::string& reason, const Json& gates) {
     Json line{{"time", now_text()},
@@ -175,7 +188,9 @@ class VersionStore::Change {
     std::string recorded;
     for (const Json& event : store_.history(name_)) {
       const std::string kind = text_field(event, "event");
-      if (kind != "publication" && kind != "refusal" && kind != "unreadable") recorded = text_field(event, "version");
+      if (kind != "publication" && kind != "refusal" && kind != "removal" && kind != "unreadable") {
+        recorded = text_field(event, "version");
+      }
     }
     if (recorded == *now) return;
     make_read_only(versions_ / *now);
@@ -244,6 +259,28 @@ std::string VersionStore::rollback(const std::string& name, const std::optional<
   if (target == now) throw Error(Fault::usage, str(name, " serves ", target, " already"));
   change.serve("rollback", target, reason, Json::array());
   return target;
+}
+
+std::vector<std::string> VersionStore::prune(const std::string& name, std::int64_t keep, bool dry_run) {
+  const auto removable = [&] {
+    const std::vector<Version> all = list(name);
+    std::string parent;
+    for (const Version& version : all) {
+      if (version.served) parent = version.parent;
+    }
+    std::vector<std::string> ids;
+    for (std::size_t k = 0; k < all.size(); ++k) {
+      const bool newest = static_cast<std::int64_t>(all.size() - k) <= keep;
+      if (newest || all[k].served || all[k].id == parent || all[k].status == "proven") continue;
+      ids.push_back(all[k].id);
+    }
+    return ids;
+  };
+  if (dry_run) return removable();
+  Change change(*this, name, "prune");
+  const std::vector<std::string> ids = removable();
+  for (const std::string& id : ids) change.remove(id);
+  return ids;
 }
 
 void VersionStore::refuse(const std::string& name, const std::optional<std::string>& version, const std::string& reason,

@@ -70,7 +70,8 @@ class VersionStore {
   // "7", "0007" or the whole id -> the id. Throws Error(usage) naming those that there are.
   std::string find(const std::string& name, const std::string& version) const;
   std::filesystem::path path_of(const std::string& name, const std::string& version) const;
-  // What happened, oldest first: {time, event: adoption | publication | promotion | rollback | refusal | found,
+  // What happened, oldest first: {time, event: adoption | publication | promotion | rollback | refusal | removal |
+  // found,
   // version, previous, reason, gates}. A line that a crash cut is {event: "unreadable"}.
   std::vector<Json> history(const std::string& name) const;
   // Every version re-hashed, and its modes: one sentence a problem.
@@ -88,6 +89,9 @@ class VersionStore {
              const std::string& reason, const Json& gates = Json::array());
   // Puts `to`, or the parent of what is served, back in service; returns it. Throws Error(usage) where there is none.
   std::string rollback(const std::string& name, const std::optional<std::string>& to, const std::string& reason);
+  // Removes all but the newest `keep` versions, what is served, its parent and what is proven; the only way in which a
+  // version is ever removed. Returns their ids, oldest first; dry_run: the same, and nothing is changed.
+  std::vector<std::string> prune(const std::string& name, std::int64_t keep, bool dry_run);
   // Records that a candidate was refused; `version` is null for one that was not published.
   void refuse(const std::string& name, const std::optional<std::string>& version, const std::string& reason,
               const Json& gates = Json::array());

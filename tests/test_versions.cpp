@@ -374,6 +374,29 @@ TEST_CASE("versions: leftovers of killed runs are removed, and numbers are never
   CHECK(left == expected);
 }
 
+TEST_CASE("versions: pruning keeps the newest, what is served, its parent and what is proven; numbers stay used") {
+  const Scratch scratch;
+  VersionStore store(scratch / "deployments");
+  std::vector<std::string> ids;
+  for (int k = 0; k < 6; ++k) {
+    const auto parent = ids.empty() ? std::nullopt : std::optional(ids.back());
+    ids.push_back(
+        store.publish(kName, staged(scratch, 0.1 * (k + 1)), {parent, k == 1 ? "proven" : "unproven", Json::array()}));
+    if (k == 3) store.serve(kName, ids[3], std::nullopt, "first");
+  }
+  CHECK(store.prune(kName, 1, true) == std::vector<std::string>{ids[0], ids[4]});
+  CHECK(store.list(kName).size() == 6);
+  CHECK(store.prune(kName, 1, false) == std::vector<std::string>{ids[0], ids[4]});
+  std::vector<std::string> left;
+  for (const Version& version : store.list(kName)) left.push_back(version.id);
+  CHECK(left == std::vector<std::string>{ids[1], ids[2], ids[3], ids[5]});
+  CHECK(store.served(kName) == ids[3]);
+  CHECK(store.check(kName).empty());
+  CHECK(store.prune(kName, 1, false).empty());
+  CHECK(text_field(store.history(kName).back(), "event") == "removal");
+  CHECK(version_number(store.publish(kName, staged(scratch, 0.9), {ids[3], "unproven", Json::array()})) == 7);
+}
+
 TEST_CASE("versions: too little room is an error with both numbers") {
   const Scratch scratch;
   const VersionStore store(scratch / "not/yet/there");

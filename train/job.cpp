@@ -24,11 +24,13 @@ constexpr std::int64_t kFewIterations = 20;  // updates below which a policy has
 
 }  // namespace
 
-Data load_data(const Settings& settings) {
+Data load_data(const Settings& settings) { return load_data(settings, layout_of(settings), rules_of(settings)); }
+
+Data load_data(const Settings& settings, const env::Layout& layout, const env::Rules& rules) {
   RECORD_USER_SCOPE("set-up");
   Data data;
-  data.layout = layout_of(settings);
-  data.rules = rules_of(settings);
+  data.layout = layout;
+  data.rules = rules;
   data.market = env::Market::of(env::read_bars(settings.run.bars, data.layout.assets), data.layout.features);
   evaluation::SplitSettings split;
   if (!settings.run.holdout_from.empty()) split.holdout_from = parse_utc(settings.run.holdout_from);

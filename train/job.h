@@ -18,6 +18,8 @@ struct Data {
   evaluation::Splits splits;
 };
 Data load_data(const Settings& settings);
+// The same for a model that exists, by its layout and rules.
+Data load_data(const Settings& settings, const env::Layout& layout, const env::Rules& rules);
 
 // Threads, and the device's name checked, before anything is computed.
 void prepare_machine(const Settings& settings);

@@ -86,6 +86,7 @@ release::Json data_section(const Settings& settings, const Data& data) {
   for (const evaluation::Split* split : {&data.splits.train, &data.splits.validation, &data.splits.holdout}) {
     section["splits"][split->name] = json_of(*split);
   }
+  section["holdout_from"] = iso_utc(data.splits.holdout_from);
   section["purged_bars"] = data.splits.purged_bars;
   section["embargo_bars"] = 0;
   return section;
@@ -176,6 +177,8 @@ Judgement judge(const Candidate& candidate, release::VersionStore& store, releas
   out.evidence = release::evidence_gates(evidence, thresholds);
   return out;
 }
+
+double log_gain_of(const evaluation::Backtest& backtest) { return log_gain(backtest, backtest); }
 
 release::Json gates_json(const std::vector<release::GateResult>& integrity,
                          const std::vector<release::GateResult>& evidence) {

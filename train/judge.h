@@ -78,6 +78,8 @@ struct Judgement {
 Judgement judge(const Candidate& candidate, release::VersionStore& store, release::Ledger& ledger,
                 const release::Thresholds& thresholds);
 
+// Over all bars.
+double log_gain_of(const evaluation::Backtest& backtest);
 // Both kinds in one array, each with its "kind".
 release::Json gates_json(const std::vector<release::GateResult>& integrity,
                          const std::vector<release::GateResult>& evidence);

@@ -62,7 +62,7 @@ std::string verdict_of(const GateResult& gate) {
 }  // namespace
 
 Json manifest_sections(const Contender& contender, const Resolved& resolved, const Judgement& judgement,
-                       std::size_t contenders, const std::string& command) {
+                       std::size_t contenders, const std::string& label, const std::string& command) {
   const Settings& settings = contender.settings;
   const Outcome& outcome = contender.outcome;
   Json training = {{"environment_steps", outcome.environment_steps},
@@ -82,6 +82,7 @@ Json manifest_sections(const Contender& contender, const Resolved& resolved, con
                    {"ristretto", RISTRETTO_VERSION},
                    {"git_commit", RISTRETTO_COMMIT},
                    {"command", command},
+                   {"candidate", label},
                    {"run", contender.directory.string()}};
   for (std::size_t k = 0; k < outcome.reward_term_shares.size(); ++k) {
     training["reward_term_shares"][env::kRewardTerms[k]] = outcome.reward_term_shares[k];

@@ -8,20 +8,14 @@
 #include "train/contenders.h"
 #include "train/judge.h"
 #include "train/profile.h"
+#include "train/service.h"
 
 namespace ristretto::train {
 
 // study, hyperparameters, serving, training, data, metrics: all that is known before the files are written.
+// label: the candidate's in the ledger.
 release::Json manifest_sections(const Contender& contender, const Resolved& resolved, const Judgement& judgement,
-                                std::size_t contenders, const std::string& command);
-
-// Where a candidate ended.
-struct Ending {
-  std::string version;  // "": not published
-  std::string status, reason;
-  bool served = false;
-  bool as_asked = false;  // it passed, and was not to be served
-};
+                                std::size_t contenders, const std::string& label, const std::string& command);
 
 // The table of the hold-out, what every gate decided, and what became of the candidate.
 std::string text_of(const Judgement& judgement, const Data& data);

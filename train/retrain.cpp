@@ -53,35 +53,6 @@ RetrainResult interrupted(const Contender& last, const std::filesystem::path& ru
   return result;
 }
 
-// Publishes what passed integrity, and serves what passed all.
-Ending put_in_service(const RetrainRequest& request, release::VersionStore& store, const std::filesystem::path& staged,
-                      const Judgement& judgement, const std::vector<release::GateResult>& integrity,
-                      const release::Verdict& verdict, const Json& gates) {
-  Ending ending{"", verdict.status, verdict.reason, false, false};
-  if (!release::all_passed(integrity)) {
-    ending.reason = release::refusals(integrity);
-    store.refuse(request.name, std::nullopt, ending.reason, gates);
-    return ending;
-  }
-  const std::optional<std::string>& champion = judgement.champion.version;
-  ending.version = store.publish(request.name, staged, {champion, verdict.status, gates});
-  if (!verdict.serve) {
-    store.refuse(request.name, ending.version, verdict.reason, gates);
-  } else if (request.promote) {
-    try {
-      store.serve(request.name, ending.version, champion, verdict.reason, gates);
-      ending.served = true;
-    } catch (const Error& error) {
-      if (error.fault() != Fault::refused) throw;
-      ending.reason = error.what();  // something else was put in service meanwhile
-      store.refuse(request.name, ending.version, ending.reason, gates);
-    }
-  } else {
-    ending.as_asked = true;
-  }
-  return ending;
-}
-
 }  // namespace
 
 RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>& trials, Profile& profile) {
@@ -132,7 +103,8 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
   // Write it.
   profile.enter("writing");
   release::Content content = chosen.content;
-  content.manifest_sections = manifest_sections(chosen, resolved, judgement, contenders.size(), request.command);
+  content.manifest_sections =
+      manifest_sections(chosen, resolved, judgement, contenders.size(), candidate.label, request.command);
   const std::filesystem::path staged = run_directory / "deployment";
   std::filesystem::create_directories(staged / "training");
   for (const char* file : {"config.ini", "checkpoint/checkpoint.safetensors"}) {
@@ -150,9 +122,7 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
       release::decide(judgement.champion.state, release::all_passed(integrity), judgement.candidate_value,
                       judgement.champion_value, release::all_passed(judgement.evidence));
   const Json gates = gates_json(integrity, judgement.evidence);
-  double log_gain = 0;
-  for (const double gain : judgement.holdout.log_returns) log_gain += gain;
-  ledger.conclude(judgement.look, {judgement.metrics.sharpe, log_gain, verdict.status});
+  ledger.conclude(judgement.look, {judgement.metrics.sharpe, log_gain_of(judgement.holdout), verdict.status});
 
   // Before the step that cannot be taken back: a full disk must not hide what was served.
   const std::filesystem::path report = run_directory / "report.html";
@@ -167,7 +137,8 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
                        {"steps", outcome.environment_steps}};
     return result;
   }
-  const Ending ending = put_in_service(request, store, staged, judgement, integrity, verdict, gates);
+  const Ending ending = put_in_service(store, request.name, staged, judgement.champion.version, integrity, verdict,
+                                       gates, request.promote);
   profile.enter("other");
   result.exit_code = ending.served || ending.as_asked ? 0 : static_cast<int>(Fault::refused);
 

@@ -1,0 +1,48 @@
+#include <algorithm>
+#include <cstdio>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/output.h"
+#include "cli/study_options.h"
+#include "platform/error.h"
+#include "release/versions.h"
+
+namespace ristretto::cli {
+
+int prune(const Arguments& arguments) {
+  Options options("prune [NAME]",
+                  "Removes old versions of NAME, or of every deployment: all but the newest K, what is served, its "
+                  "parent and\nwhat is proven.");
+  options.positional("NAME", false);
+  options.value("keep", "K", "how many of the newest stay");
+  options.value("deployments", "DIR", "[deployments]");
+  options.flag("dry-run", "say what would be removed, and change nothing");
+  if (!options.parse(arguments)) return 0;
+  if (!options.has("keep")) throw Error(Fault::usage, "ristretto prune needs --keep K");
+  const std::int64_t keep = positive_number(options, "keep");
+  const bool dry_run = options.has("dry-run");
+  release::VersionStore store(options.get("deployments", "deployments"));
+  std::vector<std::string> names = store.names();
+  if (const auto name = options.find("NAME")) {
+    store.slot(*name);
+    if (std::find(names.begin(), names.end(), *name) == names.end()) {
+      throw Error(Fault::usage, "there is no deployment '" + *name + "'", "ristretto list shows what there is");
+    }
+    names = {*name};
+  }
+  Document document = {{"dry_run", dry_run}, {"removed", Document::object()}};
+  for (const std::string& name : names) {
+    const std::vector<std::string> removed = store.prune(name, keep, dry_run);
+    document["removed"][name] = removed;
+    if (options.json()) continue;
+    for (const std::string& id : removed) {
+      std::printf("%s %s %s\n", dry_run ? "would remove" : "removed", name.c_str(), id.c_str());
+    }
+    if (removed.empty()) std::printf("%s: nothing to remove\n", name.c_str());
+  }
+  if (options.json()) print(document);
+  return 0;
+}
+
+}  // namespace ristretto::cli

@@ -1,0 +1,177 @@
+// The nightly job, as the program that users run.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <csignal>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "platform/atomic_file.h"
+#include "platform/clock.h"
+#include "platform/lock.h"
+#include "platform/text.h"
+#include "program_fixture.h"
+#include "release/ledger.h"
+#include "release/versions.h"
+
+namespace ristretto::train {
+namespace {
+
+// The job's options, with small trainings; deployments' own best trials give the rest.
+std::vector<std::string> small_night(const std::string& bars, const std::vector<std::string>& more = {}) {
+  std::vector<std::string> arguments = {
+      "nightly", "--bars",       bars,   "--portfolios", "64",     "--base-target-step",
+      "32",      "--batch-size", "1024", "--steps",      "8192",   "--learning-rate",
+      "1e-3",    "--device",     "cpu",  "--json",       "--quiet"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+// All bars but the last `without`, under directory/bars.
+void write_bars(const std::filesystem::path& directory, std::size_t without) {
+  std::filesystem::create_directories(directory / "bars");
+  for (const auto& entry : std::filesystem::directory_iterator(kSource + "/data/crypto_1h")) {
+    if (entry.path().extension() != ".csv") continue;
+    std::vector<std::string> lines = split(read_file(entry.path()), '\n');
+    while (!lines.empty() && lines.back().empty()) lines.pop_back();
+    lines.resize(lines.size() - without);
+    write_file_atomically(directory / "bars" / entry.path().filename(), join(lines, "\n") + "\n");
+  }
+}
+
+struct Place {
+  TemporaryDirectory directory;
+  nlohmann::json document;
+
+  int run(const std::vector<std::string>& arguments) {
+    const int code = finish(start(arguments, directory.path));
+    const std::string out = read_file(directory.path / "out");
+    document = nlohmann::json::parse(out, nullptr, false);
+    return code;
+  }
+  std::string errors() const { return read_file(directory.path / "err"); }
+  void deploy(const std::string& name, const std::string& bars) {
+    auto arguments = small_retrain(name);
+    arguments.insert(arguments.end(), {"--bars", bars});
+    arguments.erase(std::find(arguments.begin(), arguments.end(), "--bars"),
+                    std::find(arguments.begin(), arguments.end(), "--bars") + 2);
+    REQUIRE(run(arguments) == 0);
+  }
+  release::VersionStore store() const { return release::VersionStore(directory.path / "deployments"); }
+};
+
+}  // namespace
+
+TEST_CASE("nightly: what has new bars is retrained and judged on the old hold-out and the new bars together") {
+  Place place;
+  write_bars(place.directory.path, 48);
+  place.deploy("model_0", "bars");
+  place.deploy("model_1", "bars");
+  REQUIRE(place.run(small_night("bars")) == 0);
+  CHECK(place.document["models"][0]["state"] == "not due");
+  CHECK(place.document["finished"].is_string());
+  CHECK(place.store().list("model_0").size() == 1);
+
+  write_bars(place.directory.path, 0);
+  REQUIRE(place.run(small_night("bars", {"--dry-run"})) == 0);
+  CHECK(place.document["models"][0]["state"] == "due");
+  CHECK(place.document["models"][0]["new_bars"] == 48);
+  CHECK(place.store().list("model_0").size() == 1);
+
+  const int code = place.run(small_night("bars", {"--seed", "7"}));
+  bool any = false;
+  for (const auto& model : place.document["models"]) {
+    CAPTURE(model.dump(2));
+    CHECK((model["state"] == "served" || model["state"] == "kept"));
+    any = any || model["state"] == "served";
+    CHECK(std::filesystem::exists(model["report"].get<std::string>()));
+  }
+  CHECK(code == (any ? 0 : 3));
+  const auto openings = release::Ledger(place.directory.path / "deployments", "model_0").read().openings;
+  REQUIRE(openings.size() == 2);
+  CHECK(openings[0].first_bar == openings[1].first_bar);
+  CHECK(openings[0].last_bar + 48 * 3600 == openings[1].last_bar);
+  const std::string id = place.document["id"];
+  for (const char* file : {"report.html", "report.json"}) {
+    CHECK(std::filesystem::exists(place.directory.path / "runs/nightly" / id / file));
+  }
+  CHECK(place.store().check("model_0").empty());
+}
+
+TEST_CASE("nightly: each fault has its own message, and nothing is changed by it") {
+  Place place;
+  const std::string bars = kSource + "/data/crypto_1h";
+  place.deploy("model_0", bars);
+  const std::filesystem::path nightly = place.directory.path / "runs/nightly";
+  const auto says = [&](const char* text) {
+    const std::string errors = place.errors();
+    CAPTURE(errors);
+    CHECK(errors.find(text) != std::string::npos);
+    CHECK(place.store().list("model_0").size() == 1);
+  };
+  {
+    std::filesystem::create_directories(nightly);
+    const FileLock lock(nightly / "lock", "test");
+    CHECK(place.run(small_night(bars)) == 5);
+    says("lock");
+  }
+  CHECK(place.run(small_night(bars, {"other"})) == 2);
+  says("there is no deployment 'other'");
+  CHECK(place.run(small_night(bars, {"--disk-budget", "1000"})) == 1);
+  says("--disk-budget");
+  write_file_atomically(nightly / "journal.json", R"({"format": 1, "id": "x", "st)");
+  CHECK(place.run(small_night(bars)) == 4);
+  says("is damaged");
+  write_file_atomically(nightly / "journal.json", R"({"format": 1, "id": "x", "started": "2099-01-01T00:00:00Z",
+      "finished": "2099-01-01T01:00:00Z", "seconds": 3600, "study": "", "sweep": "", "models": []})");
+  CHECK(place.run(small_night(bars)) == 1);
+  says("the clock reads");
+  std::filesystem::remove(nightly / "journal.json");
+
+  // Faults of one model are its own.
+  CHECK(place.run(small_night("nowhere")) == 1);
+  CHECK(place.document["models"][0]["state"] == "failed");
+  CHECK(place.document["models"][0]["reason"].get<std::string>().find("nowhere") != std::string::npos);
+  CHECK(place.store().list("model_0").size() == 1);
+}
+
+TEST_SUITE("slow") {
+  TEST_CASE("nightly: interrupted or killed, the same command goes on where it was") {
+    Place place;
+    const std::string bars = kSource + "/data/crypto_1h";
+    place.deploy("model_0", bars);
+    place.deploy("model_1", bars);
+    const auto night = small_night(bars, {"--new-bars", "0", "--seed", "3"});
+    const std::filesystem::path journal = place.directory.path / "runs/nightly/journal.json";
+    for (const int signal : {SIGKILL, SIGTERM}) {
+      CAPTURE(signal);
+      const pid_t child = start(night, place.directory.path);
+      // Until the second model is under way.
+      const auto under_way = [&] {
+        if (!std::filesystem::exists(journal)) return false;
+        const auto document = nlohmann::json::parse(read_file(journal));
+        return document["finished"].is_null() && document["models"][1]["state"] == "running";
+      };
+      const Stopwatch watch;
+      while (!under_way() && watch.seconds() < 60) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      REQUIRE(under_way());
+      kill(child, signal);
+      const int code = finish(child);
+      CHECK(code == (signal == SIGKILL ? 1000 + SIGKILL : 143));
+      const auto cut = nlohmann::json::parse(read_file(journal));
+      CHECK(cut["finished"].is_null());
+      const int again = place.run(night);
+      CHECK((again == 0 || again == 3));
+      CHECK(place.document["id"] == cut["id"]);
+      CHECK(place.document["models"][0]["version"] == cut["models"][0]["version"]);
+      CHECK(place.document["models"][1]["run"] == cut["models"][1]["run"]);
+      CHECK(place.store().check("model_1").empty());
+    }
+    // Two nights and the first versions: nothing was trained twice.
+    CHECK(place.store().list("model_0").size() == 3);
+    CHECK(place.store().list("model_1").size() == 3);
+  }
+}
+
+}  // namespace ristretto::train

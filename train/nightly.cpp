@@ -1,0 +1,358 @@
+#include "train/nightly.h"
+
+#include <algorithm>
+
+#include "platform/atomic_file.h"
+#include "platform/clock.h"
+#include "platform/error.h"
+#include "platform/interrupt.h"
+#include "platform/lock.h"
+#include "platform/log.h"
+#include "platform/text.h"
+#include "release/ledger.h"
+#include "release/versions.h"
+#include "train/job.h"
+#include "train/nightly_journal.h"
+#include "train/retrain.h"
+#include "train/service.h"
+#include "train/sweep.h"
+
+namespace ristretto::train {
+namespace {
+
+namespace fs = std::filesystem;
+using release::Json;
+
+constexpr double kSweepShare = 0.25;  // of the night, for new trials
+constexpr int kInterrupted = 128;     // exit codes above it are signals
+constexpr double kLeastSeconds = 20;  // of a retrain that is begun: what reading bars and judging take
+
+std::int64_t now_seconds() { return std::chrono::system_clock::to_time_t(now_utc()); }
+
+std::int64_t bytes_below(const fs::path& directory) {
+  std::int64_t sum = 0;
+  if (!fs::exists(directory)) return 0;
+  for (const auto& entry : fs::recursive_directory_iterator(directory)) {
+    if (entry.is_regular_file() && !entry.is_symlink()) sum += static_cast<std::int64_t>(entry.file_size());
+  }
+  return sum;
+}
+
+// What a model's retrain is made of, and what its ledger adds: where the hold-out begins, and what was judged last.
+struct Work {
+  std::vector<Resolved> trials;
+  std::int64_t new_bars = 0;
+};
+
+bool pinned(const std::vector<Given>& given) {
+  return std::any_of(given.begin(), given.end(), [](const Given& entry) { return entry.name == "holdout_from"; });
+}
+
+// Where the newest version's hold-out was cut: later bars have trained nothing of this name.
+std::string holdout_of(const release::VersionStore& store, const std::string& name) {
+  const std::vector<release::Version> versions = store.list(name);
+  for (auto version = versions.rbegin(); version != versions.rend(); ++version) {
+    try {
+      const auto manifest = release::read_manifest(version->path);
+      const Json::json_pointer where("/data/holdout_from");
+      if (manifest && manifest->contains(where)) return (*manifest)[where].get<std::string>();
+    } catch (const std::exception&) {
+      continue;  // a damaged version says nothing
+    }
+  }
+  return "";
+}
+
+Work work_of(const NightlyRequest& request, const std::optional<StudySource>& source, const std::vector<Given>& given,
+             const std::string& name, double seconds_left) {
+  std::vector<Given> layers = given;
+  const auto last = [&]() -> std::optional<release::Opening> {
+    const release::LedgerRecord record = release::Ledger(request.deployments, name).read();
+    return record.openings.empty() ? std::nullopt : std::optional(record.openings.back());
+  }();
+  std::string from = holdout_of(release::VersionStore(request.deployments), name);
+  if (from.empty() && last) from = iso_utc(last->first_bar);
+  if (!from.empty() && !pinned(given)) layers.push_back({"holdout_from", from, "the last hold-out of " + name});
+  if (seconds_left > 0) layers.push_back({"time_budget", str(seconds_left, "s"), "what is left of the night"});
+  Work work;
+  std::optional<fs::path> deployment;
+  if (!source) deployment = request.deployments / name;
+  work.trials = resolve_top(source, deployment, layers, request.top_trials);
+  const Data data = load_data(work.trials[0].settings);
+  const env::Market& holdout = data.splits.holdout.market;
+  for (const env::Segment& segment : holdout.segments) {
+    for (std::int64_t row = segment.begin; row < segment.end; ++row) {
+      work.new_bars += !last || holdout.time[static_cast<std::size_t>(row)] > last->last_bar;
+    }
+  }
+  return work;
+}
+
+// The version that a killed process published of this run, put where its verdict says.
+std::optional<Ending> published(release::VersionStore& store, const ModelNight& model) {
+  const std::string label = fs::path(model.run).filename().string();
+  for (const release::Version& version : store.list(model.name)) {
+    std::optional<Json> manifest;
+    try {
+      manifest = release::read_manifest(version.path);
+    } catch (const Error&) {
+      continue;  // damaged: not ours to judge here
+    }
+    const Json::json_pointer candidate("/training/candidate");
+    if (!manifest || !manifest->contains(candidate) || (*manifest)[candidate] != label) continue;
+    Ending ending{version.id, version.status, "", version.served, false};
+    for (const Json& event : store.history(model.name)) {
+      const std::string kind = release::text_field(event, "event");
+      if (release::text_field(event, "version") != version.id || (kind != "refusal" && kind != "promotion")) continue;
+      ending.reason = release::text_field(event, "reason");
+      return ending;
+    }
+    const auto champion = version.parent.empty() ? std::nullopt : std::optional(version.parent);
+    const bool passed = version.status != "refused";
+    return serve_version(store, model.name, version.id, champion,
+                         {passed, version.status, "as it was judged before the night was interrupted"},
+                         manifest->value("gates", Json::array()));
+  }
+  return std::nullopt;
+}
+
+class Nights {
+ public:
+  Nights(const NightlyRequest& request, const std::vector<Given>& given)
+      : request_(request),
+        given_(given),
+        source_(request.source),
+        directory_(request.runs / "nightly"),
+        store_(request.deployments) {}
+
+  NightlyResult run() {
+    if (request_.dry_run) return tell_due();
+    fs::create_directories(directory_);
+    const FileLock lock(directory_ / "lock", "nightly");
+    begin();
+    if (const int signal = refresh_study(); signal != 0) return interrupted(signal);
+    for (ModelNight& model : night_.models) {
+      if (model.ended()) continue;
+      if (const int signal = interrupt_requested(); signal != 0) return interrupted(signal);
+      const int signal = one(model);
+      save();
+      if (signal != 0) return interrupted(signal);
+    }
+    return finish();
+  }
+
+ private:
+  std::vector<std::string> names() const {
+    const std::vector<std::string> there = store_.names();
+    for (const std::string& name : request_.names) {
+      if (std::find(there.begin(), there.end(), name) == there.end()) {
+        throw Error(Fault::usage, str("there is no deployment '", name, "' in ", request_.deployments.string()),
+                    there.empty() ? "retrain makes one" : "there are: " + join(there, ", "));
+      }
+    }
+    return request_.names.empty() ? there : request_.names;
+  }
+
+  // Goes on with the night that was not finished, or begins one.
+  void begin() {
+    const std::int64_t now = now_seconds();
+    if (const auto last = read_night(journal())) {
+      const std::int64_t latest = last->finished.value_or(last->started);
+      if (now < latest) {
+        throw Error(Fault::failed,
+                    str("the clock reads ", iso_utc(now), ", but the last night was at ", iso_utc(latest)),
+                    "set the clock, or move " + journal().string() + " away");
+      }
+      if (!last->finished) {
+        night_ = *last;
+        used_before_ = night_.seconds;
+        log::info("nightly", str("going on with the night of ", iso_utc(night_.started)));
+        return;
+      }
+    }
+    if (request_.disk_bytes > 0) {
+      const std::int64_t bytes = bytes_below(request_.runs) + bytes_below(request_.deployments);
+      if (bytes > request_.disk_bytes) {
+        throw Error(Fault::failed,
+                    str("runs and deployments take ", with_thousands(bytes), " bytes, and --disk-budget is ",
+                        with_thousands(request_.disk_bytes)),
+                    "remove old runs, and old versions (ristretto prune)");
+      }
+    }
+    night_.started = now;
+    night_.id = iso_utc(now);
+    std::erase_if(night_.id, [](char c) { return c == '-' || c == ':'; });
+    for (const std::string& name : names()) {
+      ModelNight model;
+      model.name = name;
+      model.run = (request_.runs / str(name, "-nightly-", night_.id)).string();
+      night_.models.push_back(model);
+    }
+    save();
+  }
+
+  // Adds trials to the study on the bars that no model's hold-out has. Returns the signal that ended it, 0 for none. A
+  // sweep that fails costs the night nothing but its trials.
+  int refresh_study() {
+    if (request_.sweep_trials == 0 || !source_) return 0;
+    if (night_.sweep.empty()) {
+      try {
+        const Resolved before = resolve(source_, std::nullopt, given_);
+        std::vector<Given> layers = given_;
+        std::string from;
+        for (const ModelNight& model : night_.models) {
+          const std::string other = holdout_of(store_, model.name);
+          if (!other.empty() && (from.empty() || other < from)) from = other;  // as texts they are in order of time
+        }
+        if (!from.empty() && !pinned(given_)) layers.push_back({"holdout_from", from, "the earliest hold-out"});
+        SweepRequest sweeping;
+        sweeping.storage = source_->storage;
+        sweeping.study_name = before.study_name;
+        sweeping.trials = request_.sweep_trials;
+        sweeping.seconds = request_.seconds * kSweepShare;
+        sweeping.command = request_.command;
+        if (before.generation != studies::Generation::ristretto) {
+          sweeping.start_from = before.study_name;
+          sweeping.start_count = request_.top_trials;
+        }
+        const SweepResult result = sweep(sweeping, resolve(std::nullopt, std::nullopt, layers).settings);
+        if (result.exit_code > kInterrupted) return result.exit_code - kInterrupted;
+        night_.study = result.document["study"].get<std::string>();
+        resolve(StudySource{source_->storage, night_.study, std::nullopt}, std::nullopt, given_);  // has a best trial
+        night_.sweep = str(request_.sweep_trials, " trials in study ", night_.study);
+      } catch (const std::exception& error) {
+        night_.study.clear();
+        night_.sweep = str("failed: ", error.what());
+        log::warning("nightly", night_.sweep);
+      }
+      save();
+    }
+    if (!night_.study.empty()) source_->study_name = night_.study;
+    return 0;
+  }
+
+  // Retrains one model. Returns the signal that ended it, 0 for none.
+  int one(ModelNight& model) {
+    try {
+      if (model.state == "running") {
+        if (const auto ending = published(store_, model)) {
+          take(model, *ending);
+          return 0;
+        }
+      }
+      const double left = seconds_left(model);
+      if (request_.seconds > 0 && left < kLeastSeconds) {
+        model.state = "failed";
+        model.reason = "the night's time was up before it";
+        return 0;
+      }
+      const Work work = work_of(request_, source_, given_, model.name, left);
+      model.new_bars = work.new_bars;
+      if (model.state == "waiting" && work.new_bars < request_.new_bars) {
+        model.state = "not due";
+        model.reason = str(work.new_bars, " new bars, expected at least ", request_.new_bars);
+        return 0;
+      }
+      model.state = "running";
+      save();
+      RetrainRequest retraining{model.name,     request_.deployments, request_.runs, model.run,
+                                request_.seeds, request_.thresholds,  true,          request_.command};
+      Profile profile;
+      const RetrainResult result = retrain(retraining, work.trials, profile);
+      if (const int signal = interrupt_requested(); signal != 0 && !result.document.contains("served")) return signal;
+      model.document = result.document;
+      model.report = fs::absolute(result.document["report"].get<std::string>()).string();
+      take(model, {result.document["version"], result.document["status"], result.document["reason"],
+                   result.document["served"], false});
+    } catch (const std::exception& error) {
+      model.state = "failed";
+      model.reason = error.what();
+      log::error("nightly", str(model.name, ": ", error.what()));
+    }
+    return 0;
+  }
+
+  static void take(ModelNight& model, const Ending& ending) {
+    model.state = ending.served ? "served" : "kept";
+    model.version = ending.version;
+    model.status = ending.status;
+    model.reason = ending.reason;
+  }
+
+  // An equal share of what is left for each model that has not ended.
+  double seconds_left(const ModelNight& model) const {
+    if (request_.seconds <= 0) return 0;
+    const auto waiting = std::count_if(night_.models.begin(), night_.models.end(), [&](const ModelNight& other) {
+      return !other.ended() || other.name == model.name;
+    });
+    return (request_.seconds - used_before_ - watch_.seconds()) / static_cast<double>(waiting);
+  }
+
+  fs::path journal() const { return directory_ / "journal.json"; }
+
+  void save() {
+    night_.seconds = used_before_ + watch_.seconds();
+    write_night(journal(), night_);
+  }
+
+  NightlyResult interrupted(int signal) {
+    save();
+    return {json_of(night_), text_of(night_) + "interrupted; the same command goes on with this night where it was\n",
+            interrupt_exit_code(signal)};
+  }
+
+  NightlyResult finish() {
+    const fs::path reports = directory_ / night_.id;
+    fs::create_directories(reports);
+    night_.finished = now_seconds();
+    night_.seconds = used_before_ + watch_.seconds();
+    write_file_atomically(reports / "report.html", html_of(night_));
+    write_file_atomically(reports / "report.json",
+                          json_of(night_).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    save();
+    const auto any = [&](const char* state) {
+      return std::any_of(night_.models.begin(), night_.models.end(),
+                         [&](const ModelNight& model) { return model.state == state; });
+    };
+    int code = 0;
+    if (!any("served")) code = any("kept") ? static_cast<int>(Fault::refused) : any("failed") ? 1 : 0;
+    return {json_of(night_), text_of(night_) + str("report: ", (reports / "report.html").string(), "\n"), code};
+  }
+
+  NightlyResult tell_due() {
+    for (const std::string& name : names()) {
+      ModelNight model;
+      model.name = name;
+      try {
+        model.new_bars = work_of(request_, source_, given_, name, 0).new_bars;
+        model.state = model.new_bars >= request_.new_bars ? "due" : "not due";
+        model.reason = str(model.new_bars, " new bars");
+      } catch (const std::exception& error) {
+        model.state = "failed";
+        model.reason = error.what();
+      }
+      night_.models.push_back(std::move(model));
+    }
+    night_.started = now_seconds();
+    Json document = json_of(night_);
+    document["dry_run"] = true;
+    return {document, text_of(night_) + "dry run: nothing was done\n", 0};
+  }
+
+  const NightlyRequest& request_;
+  const std::vector<Given>& given_;
+  std::optional<StudySource> source_;
+  fs::path directory_;
+  release::VersionStore store_;
+  Night night_;
+  double used_before_ = 0;
+  Stopwatch watch_;
+};
+
+}  // namespace
+
+NightlyResult nightly(const NightlyRequest& request, const std::vector<Given>& given) {
+  return Nights(request, given).run();
+}
+
+}  // namespace ristretto::train

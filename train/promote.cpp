@@ -1,0 +1,228 @@
+#include "train/promote.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "evaluation/metrics_table.h"
+#include "platform/clock.h"
+#include "platform/error.h"
+#include "platform/lock.h"
+#include "platform/text.h"
+#include "release/deployment.h"
+#include "release/directories.h"
+#include "release/served_actor.h"
+#include "train/job.h"
+#include "train/judge.h"
+#include "train/record.h"
+#include "train/resolve.h"
+#include "train/service.h"
+
+namespace ristretto::train {
+namespace {
+
+namespace fs = std::filesystem;
+using release::Json;
+
+// What is to be judged, and what its manifest tells of its making.
+struct Named {
+  fs::path directory;
+  std::string version;  // "": staged, not published
+  release::Model model;
+  env::Layout layout;
+  Json manifest = Json::object();
+
+  Json training(const char* field) const {
+    return manifest.contains("training") ? manifest["training"].value(field, Json()) : Json();
+  }
+  std::int64_t count(const char* field) const {
+    const Json value = training(field);
+    return value.is_number_integer() ? value.get<std::int64_t>() : 0;
+  }
+};
+
+Named find(const release::VersionStore& store, const PromoteRequest& request) {
+  Named named;
+  const fs::path path = request.what;
+  if (fs::exists(path / "deployment" / release::kManifest)) {
+    named.directory = path / "deployment";
+  } else if (fs::exists(path / release::kManifest)) {
+    named.directory = path;
+  } else {
+    named.version = store.find(request.name, request.what);
+    named.directory = store.path_of(request.name, named.version);
+  }
+  named.model = release::load(named.directory);
+  const auto layout = release::served_layout(named.model);
+  if (!layout) {
+    throw Error(Fault::incompatible, str(named.directory.string(), " has ", named.model.architecture.observation,
+                                         " inputs, which fit no layout of today's environment"));
+  }
+  named.layout = *layout;
+  if (named.model.manifest) named.manifest = *named.model.manifest;
+  return named;
+}
+
+std::string data_field(const Json& manifest, const char* field) {
+  const Json::json_pointer where(str("/data/", field));
+  return manifest.contains(where) && manifest[where].is_string() ? manifest[where].get<std::string>() : "";
+}
+
+// Bars, money and costs; the hold-out that the candidate was not trained on.
+Settings settings_for(const Named& named, const std::vector<Given>& given) {
+  Settings settings;
+  for (const Given& entry : given) settings.apply(entry);
+  settings.run.assets = join(named.layout.assets, ",");
+  std::string trained = data_field(named.manifest, "holdout_from");
+  if (trained.empty()) trained = data_field(named.manifest, "splits/holdout/first_bar");
+  if (settings.run.holdout_from.empty()) {
+    if (trained.empty()) {
+      throw Error(Fault::usage, str(named.directory.string(), " does not say which bars it was trained on"),
+                  "name the first bar that it has not seen: --holdout-from DATE");
+    }
+    settings.run.holdout_from = trained;
+  }
+  const auto from = parse_utc(settings.run.holdout_from);
+  if (!from) {
+    throw Error(Fault::usage,
+                str("--holdout-from is '", settings.run.holdout_from, "', expected a date such as 2023-03-01"));
+  }
+  if (!trained.empty() && *from < parse_utc(trained)) {
+    throw Error(Fault::usage,
+                str("--holdout-from is ", settings.run.holdout_from, ", but bars before ", trained, " trained ",
+                    named.directory.string(), ": they cannot judge it"),
+                "leave it out");
+  }
+  return settings;
+}
+
+env::Rules rules_for(const Named& named, const Settings& settings) {
+  Settings plain = settings;
+  plain.hyperparameters.lookback = named.layout.lookback;
+  env::Rules rules = named.model.rules.value_or(rules_of(plain));
+  if (settings.source_of("fee_fraction") != "default") rules.fee_fraction = settings.run.fee_fraction;
+  if (settings.source_of("initial_capital") != "default") rules.initial_capital = settings.run.initial_capital;
+  return rules;
+}
+
+// Its files again as a directory to be published: a published version is never changed, its status neither.
+fs::path copy_of(const Named& named, const PromoteRequest& request) {
+  const fs::path copy = request.runs / str(".promote-", request.name);
+  release::remove_tree(copy);
+  fs::create_directories(copy);
+  fs::copy(named.directory, copy, fs::copy_options::recursive);
+  for (const auto& entry : fs::recursive_directory_iterator(copy)) {
+    fs::permissions(entry.path(), fs::perms::owner_write, fs::perm_options::add);
+  }
+  fs::permissions(copy, fs::perms::owner_write, fs::perm_options::add);
+  return copy;
+}
+
+std::vector<release::GateResult> integrity_of(const Named& named, std::int64_t orders) {
+  const Json change = named.training("relative_weight_change");
+  return release::integrity_gates({named.directory, named.layout, orders, named.count("environment_steps"),
+                                   named.count("environment_steps"), named.count("optimizer_steps"),
+                                   change.is_number() ? change.get<double>() : 0});
+}
+
+// The verdict of its manifest, where it answers the question that is asked now.
+std::optional<release::Verdict> recorded_verdict(const Named& named, const std::optional<std::string>& served,
+                                                 const Data& data) {
+  const std::string status = release::text_field(named.manifest, "status");
+  if (named.version.empty() || status.empty() || !named.manifest.contains("gates")) return std::nullopt;
+  if (release::text_field(named.manifest, "parent") != served.value_or("")) return std::nullopt;
+  if (data_field(named.manifest, "splits/holdout/last_bar") != iso_utc(data.splits.holdout.last_time) ||
+      data_field(named.manifest, "splits/holdout/first_bar") != iso_utc(data.splits.holdout.first_time)) {
+    return std::nullopt;
+  }
+  const std::string how = str("judged against ", served.value_or("nothing"), " on the same bars before");
+  return release::Verdict{status != "refused", status, status == "refused" ? "refused when " + how : how};
+}
+
+}  // namespace
+
+PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& given) {
+  release::require_name(request.name);
+  release::VersionStore store(request.deployments);
+  store.slot(request.name);
+  const Named named = find(store, request);
+  const std::optional<std::string> served = request.dry_run ? store.served(request.name) : store.adopt(request.name);
+  if (!named.version.empty() && served == named.version) {
+    throw Error(Fault::usage, str(request.name, " serves ", named.version, " already"));
+  }
+  const Settings settings = settings_for(named, given);
+  const Data data = load_data(settings, named.layout, rules_for(named, settings));
+  PromoteResult result;
+  result.document = {{"name", request.name}, {"candidate", named.version.empty() ? request.what : named.version}};
+
+  if (request.dry_run) {
+    std::vector<release::GateResult> gates = integrity_of(named, 0);
+    std::erase_if(gates, [](const release::GateResult& gate) { return gate.name == "trades"; });  // needs a look
+    const bool passed = release::all_passed(gates);
+    result.exit_code = passed ? 0 : static_cast<int>(Fault::refused);
+    const std::int64_t bars = data.splits.holdout.market.bars_in_segments();
+    result.document["dry_run"] = true;
+    result.document["would_be_judged"] = passed;
+    result.document["against"] = served ? Json(*served) : Json(nullptr);
+    result.document["holdout_bars"] = bars;
+    result.document["gates"] = gates_json(gates, {});
+    result.text =
+        passed ? str("dry run: it would be judged on ", bars, " bars from ", iso_utc(data.splits.holdout.first_time),
+                     " against ", served.value_or("nothing"), "; nothing was looked at or changed\n")
+               : str("dry run: refused: ", release::refusals(gates), "\n");
+    return result;
+  }
+
+  fs::create_directories(request.runs);
+  const FileLock lock(request.runs / ("." + request.name + ".lock"), "promote " + request.name);
+  Ending ending;
+  std::optional<release::Verdict> recorded;
+  if (!request.thresholds) recorded = recorded_verdict(named, served, data);
+  if (recorded) {
+    ending = serve_version(store, request.name, named.version, served, *recorded, named.manifest["gates"]);
+    result.document["gates"] = named.manifest["gates"];
+  } else {
+    const Json label = named.training("candidate");
+    release::Content content;
+    content.architecture = named.model.architecture;
+    content.actor = named.model.actor;
+    content.layout = named.layout;
+    content.rules = data.rules;
+    const auto background = read_background(named.directory / "training" / kEvidenceFile);
+    const Candidate candidate{
+        request.name,
+        label.is_string() ? label.get<std::string>() : release::content_hash(release::files_of(named.directory)),
+        settings,
+        data,
+        content,
+        {},
+        background.value_or(Background{})};
+    release::Ledger ledger(request.deployments, request.name);
+    const Judgement judgement = judge(candidate, store, ledger, request.thresholds.value_or(release::Thresholds{}));
+    std::vector<release::GateResult> integrity = integrity_of(named, judgement.holdout.orders);
+    integrity.insert(integrity.end(), judgement.sanity.begin(), judgement.sanity.end());
+    const release::Verdict verdict =
+        release::decide(judgement.champion.state, release::all_passed(integrity), judgement.candidate_value,
+                        judgement.champion_value, release::all_passed(judgement.evidence));
+    const Json gates = gates_json(integrity, judgement.evidence);
+    ledger.conclude(judgement.look, {judgement.metrics.sharpe, log_gain_of(judgement.holdout), verdict.status});
+    const bool status_changes = verdict.status == "proven" && release::text_field(named.manifest, "status") != "proven";
+    if (named.version.empty() || (release::all_passed(integrity) && status_changes)) {
+      ending = put_in_service(store, request.name, copy_of(named, request), judgement.champion.version, integrity,
+                              verdict, gates, true);
+    } else {
+      ending = serve_version(store, request.name, named.version, judgement.champion.version, verdict, gates);
+    }
+    result.document["holdout"] = evaluation::json_of(judgement.metrics);
+    result.document["gates"] = gates;
+    result.text = text_of(judgement, data) + text_of(integrity, judgement.evidence);
+  }
+  result.document["version"] = ending.version;
+  result.document["status"] = ending.status;
+  result.document["served"] = ending.served;
+  result.document["reason"] = ending.reason;
+  result.text += text_of(ending, request.deployments / request.name, named.directory);
+  result.exit_code = ending.served ? 0 : static_cast<int>(Fault::refused);
+  return result;
+}
+
+}  // namespace ristretto::train
