@@ -44,6 +44,10 @@ std::optional<std::int64_t> date(const Options& options, const char* name) {
 // The order of its assets is the model's; a manifest says it, for others the user does.
 void reorder(env::Layout& layout, const std::string& list, const release::Model& model) {
   const std::vector<std::string> assets = split(list, ',');
+  if (model.architecture.network == agents::Network::market_context) {
+    layout.assets = assets;  // it serves any
+    return;
+  }
   if (!std::is_permutation(assets.begin(), assets.end(), layout.assets.begin(), layout.assets.end()) ||
       (model.layout && assets != layout.assets)) {
     throw Error(Fault::usage, str("--assets is ", list, ", the model was trained on ", join(layout.assets, ",")),
@@ -92,9 +96,13 @@ int evaluate(const Arguments& arguments) {
                 "README, 'A model does not load'; retrain makes a new one");
   }
   env::Rules rules;
-  if (model.rules) {
-    rules = *model.rules;
-  } else {
+  if (model.rules) rules = *model.rules;
+  if (!model.rules || layout->assets.size() != static_cast<std::size_t>(rules.assets) ||
+      (model.layout && layout->assets != model.layout->assets)) {
+    if (layout->assets.size() > static_cast<std::size_t>(env::kMaxAssets)) {
+      throw Error(Fault::usage,
+                  str("--assets names ", layout->assets.size(), " assets, expected at most ", env::kMaxAssets));
+    }
     rules.assets = static_cast<int>(layout->assets.size());
     for (int i = 0; i < rules.assets; ++i) rules.min_qty[i] = env::minimum_quantity(layout->assets[i]);
   }
