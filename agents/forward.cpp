@@ -31,23 +31,24 @@ class Autocast {
 
 }  // namespace
 
-Outputs forward(const Policy& policy, const at::Tensor& x, bool bf16) {
-  const Autocast autocast(bf16, x.device().type());
-  return {actor_mean(policy.actor, policy.architecture, x), critic_value(policy.critic, policy.architecture, x)};
+Outputs forward(const Policy& policy, const Input& input, bool bf16) {
+  const Autocast autocast(bf16, input.samples().device().type());
+  return {actor_mean(policy.actor, policy.architecture, input), critic_value(policy.critic, policy.architecture, input)};
 }
 
-at::Tensor forward_mean(const Policy& policy, const at::Tensor& x, bool bf16) {
-  const Autocast autocast(bf16, x.device().type());
-  return actor_mean(policy.actor, policy.architecture, x);
+at::Tensor forward_mean(const Policy& policy, const Input& input, bool bf16) {
+  const Autocast autocast(bf16, input.samples().device().type());
+  return actor_mean(policy.actor, policy.architecture, input);
 }
 
-at::Tensor forward_value(const Policy& policy, const at::Tensor& x, bool bf16) {
-  const Autocast autocast(bf16, x.device().type());
-  return critic_value(policy.critic, policy.architecture, x);
+at::Tensor forward_value(const Policy& policy, const Input& input, bool bf16) {
+  const Autocast autocast(bf16, input.samples().device().type());
+  return critic_value(policy.critic, policy.architecture, input);
 }
 
 at::Tensor log_std_of(const Policy& policy) {
-  return policy.architecture.distribution == Distribution::categorical ? at::Tensor{} : policy.actor.at("a_std_log");
+  if (policy.architecture.distribution == Distribution::categorical) return {};
+  return policy.actor.at("a_std_log").expand({1, policy.architecture.actions});
 }
 
 }  // namespace ristretto::agents

@@ -12,11 +12,11 @@ struct Outputs {
   at::Tensor value;  // [B], the same type
 };
 
-// x [B, S], normalised. bf16: matrix products in bfloat16, results as float32 (performance.md, rule 6).
-Outputs forward(const Policy& policy, const at::Tensor& x, bool bf16);
-at::Tensor forward_mean(const Policy& policy, const at::Tensor& x, bool bf16);
-at::Tensor forward_value(const Policy& policy, const at::Tensor& x, bool bf16);
-// The actor's "a_std_log" [1, A]; undefined for a categorical.
+// bf16: matrix products in bfloat16, results as float32 (performance.md, rule 6).
+Outputs forward(const Policy& policy, const Input& input, bool bf16);
+at::Tensor forward_mean(const Policy& policy, const Input& input, bool bf16);
+at::Tensor forward_value(const Policy& policy, const Input& input, bool bf16);
+// The actor's "a_std_log" [1, A] (of market_context one number for all); undefined for a categorical.
 at::Tensor log_std_of(const Policy& policy);
 
 }  // namespace ristretto::agents

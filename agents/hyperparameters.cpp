@@ -69,6 +69,10 @@ Row ft_only(Row row) {
   row.ft_only = true;
   return row;
 }
+Row context_only(Row row) {
+  row.context_only = true;
+  return row;
+}
 Row resumable(Row row) {
   row.resumable = true;
   return row;
@@ -141,7 +145,19 @@ std::vector<Row> make_table() {
                  "environment steps of the run; --steps and --time-budget override it"}),
       {"minibatches", &H::minibatches, IntRange{1, 32, 1, true}, count, untested, "of one rollout"},
 
+      {"encoder",
+       &H::encoder,
+       Choices{{std::string("auto"), std::string("mlp"), std::string("ft_transformer"), std::string("market_context")}},
+       {},
+       used,
+       "the network: mlp, ft_transformer or market_context; auto: what use_ft_encoder says"},
       {"use_ft_encoder", &H::use_ft_encoder, either, {}, used, "the network is an FT-Transformer, otherwise an MLP"},
+      context_only({"market_tokens",
+                    &H::market_tokens,
+                    Choices{{std::string("asset"), std::string("feature")}},
+                    {},
+                    used,
+                    "one token an asset and lag, or one a feature of them"}),
       swept(IntRange{64, 1024, 64},
             {"net_dimension", &H::net_dimension, IntRange{512, 4096, 256}, count, used, "width of the hidden layers"}),
       ft_only(swept(whole_numbers({16, 32, 64}), {"ft_d_token", &H::ft_d_token, whole_numbers({16, 32, 64, 96}), count,
@@ -225,6 +241,18 @@ const Row* find_row(const std::string& name) {
   return nullptr;
 }
 
+std::string network_of(const Hyperparameters& values) {
+  if (values.encoder != "auto") return values.encoder;
+  return values.use_ft_encoder ? "ft_transformer" : "mlp";
+}
+
+bool has_attention(const Hyperparameters& values) { return network_of(values) != "mlp"; }
+
+bool reads(const Hyperparameters& values, const Row& row) {
+  if (row.context_only) return network_of(values) == "market_context";
+  return !row.ft_only || has_attention(values);
+}
+
 Value get(const Hyperparameters& values, const Row& row) {
   return std::visit([&](auto member) -> Value { return values.*member; }, row.member);
 }
@@ -275,7 +303,11 @@ void check(const Hyperparameters& values) {
                 "decay never reaches 0",
                 "give --lr-schedule-factor 0.05, or --lr-schedule-type linear");
   }
-  if (!values.use_ft_encoder) return;
+  if (values.use_ft_encoder && values.encoder != "auto" && values.encoder != "ft_transformer") {
+    throw Error(Fault::usage, str("encoder is ", values.encoder, " and use_ft_encoder is true: they contradict"),
+                "leave --use-ft-encoder out");
+  }
+  if (!has_attention(values)) return;
   if (values.ft_d_token % values.ft_n_heads != 0) {
     throw Error(Fault::usage, str("ft_d_token is ", values.ft_d_token, ", expected a multiple of ft_n_heads (",
                                   values.ft_n_heads, "): each head takes an equal part of a token"));

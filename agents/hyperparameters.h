@@ -55,7 +55,9 @@ struct Hyperparameters {
   std::int64_t base_break_step = 2000000;  // environment steps
   std::int64_t minibatches = 4;            // of one rollout
   // The network.
+  std::string encoder = "auto";  // see network_of()
   bool use_ft_encoder = false;
+  std::string market_tokens = "asset";
   std::int64_t net_dimension = 256;  // W
   std::int64_t ft_d_token = 32;
   std::int64_t ft_n_blocks = 2;
@@ -108,13 +110,20 @@ struct Row {
   Bounds bounds;         // of numbers; a text must be one of the range's choices
   Status in_cappuccino;  // in a study of that generation
   const char* help;
-  bool ft_only = false;             // read by the FT-Transformer only: for an MLP an option of this row is an error
+  bool ft_only = false;             // read by networks with attention only: for an MLP an option of it is an error
+  bool context_only = false;        // likewise, by market_context only
   bool resumable = false;           // may change between a checkpoint and its resume
   bool unread = false;              // nothing in this program reads it: inert in every generation of studies
   std::optional<Range> swept = {};  // where `sweep` looks unless it is told otherwise; none: it keeps the value
 };
 
 const std::vector<Row>& table();
+// "mlp", "ft_transformer" or "market_context": `encoder`, or where that is auto what use_ft_encoder says, as existing
+// studies do.
+std::string network_of(const Hyperparameters& values);
+bool has_attention(const Hyperparameters& values);  // of ft_d_token, ft_n_blocks, ft_n_heads
+// Whether the network that `values` choose reads the row.
+bool reads(const Hyperparameters& values, const Row& row);
 // nullptr where there is none.
 const Row* find_row(const std::string& name);
 Value get(const Hyperparameters& values, const Row& row);

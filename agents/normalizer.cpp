@@ -18,6 +18,10 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/record_function.h>
 
+#include <cassert>
+#include <cmath>
+#include <map>
+
 #include "platform/error.h"
 #include "platform/text.h"
 
@@ -35,6 +39,27 @@ at::Tensor divisor_of(const at::Tensor& mean, const at::Tensor& variance) {
                    at::maximum(std, kSmallestRelativeStd * size));
 }
 
+// How each feature is made alike for all assets. The indicators that are ratios or bounded already stay as they are.
+std::vector<ft_transformer::Role> roles_of(const std::vector<std::string>& features) {
+  using ft_transformer::Role;
+  static const std::map<std::string, Role> kRoles{
+      {"open", Role::log_ratio}, {"high", Role::log_ratio},    {"low", Role::log_ratio}, {"close", Role::reference},
+      {"macd", Role::ratio},     {"macd_signal", Role::ratio}, {"macd_hist", Role::ratio},
+      {"volume", Role::log_product}};
+  std::vector<Role> roles;
+  for (const std::string& feature : features) {
+    const auto found = kRoles.find(feature);
+    roles.push_back(found == kRoles.end() ? Role::plain : found->second);
+  }
+  return roles;
+}
+
+// Moments of all columns together: [1].
+RunningMoments pooled(const at::Tensor& mean, const at::Tensor& variance, double count) {
+  const at::Tensor middle = mean.mean(0, /*keepdim=*/true);
+  return {middle, (variance + (mean - middle).square()).mean(0, /*keepdim=*/true), count};
+}
+
 }  // namespace
 
 void RunningMoments::update(const at::Tensor& samples) {
@@ -47,17 +72,26 @@ void RunningMoments::update(const at::Tensor& samples) {
     variance = variance.to(rows.device());
   }
   const auto [row_variance, row_mean] = at::var_mean(rows, at::IntArrayRef{0}, /*unbiased=*/false);
+  add({row_mean, row_variance, added});
+}
+
+void RunningMoments::add(const RunningMoments& seen) {
+  const double added = seen.count;
   // Chan, Golub, LeVeque 1979: moments of two sets from the moments of each.
   const double total = count + added;
-  const at::Tensor delta = row_mean - mean;
-  const at::Tensor squares = variance * count + row_variance * added + delta * delta * (count * added / total);
+  const at::Tensor delta = seen.mean - mean;
+  const at::Tensor squares = variance * count + seen.variance * added + delta * delta * (count * added / total);
   mean = mean + delta * (added / total);
   variance = squares / total;
   count = total;
 }
 
-Normalizer::Normalizer(const env::Market& market, const env::Layout& layout, const RunningMoments& account_prior)
-    : account_size_(1 + layout.assets_count()), lookback_(layout.lookback), account_(account_prior) {
+Normalizer::Normalizer(const env::Market& market, const env::Layout& layout, const RunningMoments& account_prior,
+                       Network network)
+    : across_assets_(network == Network::market_context),
+      account_size_(1 + layout.assets_count()),
+      lookback_(layout.lookback),
+      account_(account_prior) {
   const at::NoGradGuard no_grad;
   if (market.tech.size(1) != layout.market_columns()) {
     throw Error(Fault::usage,
@@ -67,27 +101,56 @@ Normalizer::Normalizer(const env::Market& market, const env::Layout& layout, con
     throw Error(Fault::usage, str("the account's prior has ", account_prior.mean.numel(),
                                   " columns, the layout's account ", account_size_));
   }
+  if (across_assets_) roles_ = roles_of(layout.features);
   std::vector<at::Tensor> rows;
   for (const env::Segment& segment : market.segments) {
-    rows.push_back(market.tech.slice(0, segment.begin, segment.end));
+    rows.push_back(alike(market.tech.slice(0, segment.begin, segment.end).to(at::kDouble)));
   }
   if (rows.empty()) throw Error(Fault::usage, "the market has no segment to take statistics of");
-  const auto [variance, mean] = at::var_mean(at::cat(rows).to(at::kDouble), at::IntArrayRef{0}, /*unbiased=*/false);
+  const auto [variance, mean] = at::var_mean(at::cat(rows), at::IntArrayRef{0}, /*unbiased=*/false);
   market_mean_ = mean.to(at::kCPU);
   market_std_ = divisor_of(market_mean_, variance.to(at::kCPU));
   tech_ = market.tech;
   account_.mean = account_.mean.to(tech_.device(), at::kDouble);
   account_.variance = account_.variance.to(tech_.device(), at::kDouble);
   fill_table();
+  if (across_assets_) {
+    // The prior is of units; those of asset i are worth its mean close.
+    const std::int64_t assets = account_size_ - 1;
+    at::Tensor units_mean = account_.mean.narrow(0, 1, assets), units_variance = account_.variance.narrow(0, 1, assets);
+    if (close_.defined()) {
+      std::vector<at::Tensor> closes;
+      for (const env::Segment& segment : market.segments) {
+        closes.push_back(close_.slice(0, segment.begin, segment.end).to(at::kDouble));
+      }
+      const at::Tensor close = at::cat(closes).mean(0);
+      units_mean = units_mean * close;
+      units_variance = units_variance * close.square();
+    }
+    const RunningMoments values = pooled(units_mean, units_variance, account_.count);
+    account_.mean = at::cat({account_.mean.narrow(0, 0, 1), values.mean});
+    account_.variance = at::cat({account_.variance.narrow(0, 0, 1), values.variance});
+  }
   take_account_statistics();
 }
 
 Normalizer::Normalizer(std::int64_t account_size) : account_size_(account_size) {}
 
+// Rows of all columns [R, n*F] as what statistics are taken of: across assets [R*n, F], relative.
+at::Tensor Normalizer::alike(const at::Tensor& rows) const {
+  if (!across_assets_) return rows;
+  return ft_transformer::relative_features(rows.reshape({-1, static_cast<std::int64_t>(roles_.size())}), roles_);
+}
+
 void Normalizer::fill_table() {
   const at::NoGradGuard no_grad;
   const at::Tensor mean = market_mean_.to(tech_.device()), std = market_std_.to(tech_.device());
-  table_ = at::flip((tech_.to(at::kDouble) - mean) / std, {0}).to(at::kFloat).contiguous();
+  const at::Tensor normalized = ((alike(tech_.to(at::kDouble)) - mean) / std).view(tech_.sizes());
+  table_ = at::flip(normalized, {0}).to(at::kFloat).contiguous();
+  const std::int64_t reference = ft_transformer::reference_column(roles_);
+  if (reference < 0) return;
+  const auto features = static_cast<std::int64_t>(roles_.size());
+  close_ = tech_.view({tech_.size(0), -1, features}).select(2, reference).to(at::kFloat).contiguous();
 }
 
 void Normalizer::take_account_statistics() {
@@ -95,8 +158,37 @@ void Normalizer::take_account_statistics() {
   account_scale_ = (1.0 / divisor_of(account_.mean, account_.variance)).to(at::kFloat);
 }
 
+// Across assets: cash and each holding's value.
+at::Tensor Normalizer::account_values(const at::Tensor& account, const at::Tensor& bar) const {
+  if (!close_.defined()) return account;
+  const std::int64_t assets = account.size(1) - 1;
+  const at::Tensor values = account.narrow(1, 1, assets) * close_.index_select(0, bar);
+  return at::cat({account.narrow(1, 0, 1), values}, 1);
+}
+
+Input Normalizer::input(const env::Observation& observation, const DistinctBars* distinct) const {
+  if (!across_assets_) return matrix(observation);
+  const at::NoGradGuard no_grad;
+  Input out;
+  const at::Tensor values = account_values(observation.account, observation.bar);
+  const std::int64_t assets = values.size(1) - 1;
+  out.account = at::cat({(values.narrow(1, 0, 1) - account_shift_[0]) * account_scale_[0],
+                         (values.narrow(1, 1, assets) - account_shift_[1]) * account_scale_[1]},
+                        1);
+  const at::Tensor& bars = distinct ? distinct->bars : observation.bar;
+  if (distinct) out.window = distinct->place;
+  const std::int64_t rows = table_.size(0), columns = table_.size(1);
+  const at::Tensor windows = table_.as_strided({rows - lookback_ + 1, lookback_ * columns}, {columns, 1});
+  out.windows = windows.index_select(0, (rows - 1) - bars)
+                    .view({bars.size(0), lookback_, assets, columns / assets})
+                    .transpose(1, 2)
+                    .contiguous();
+  return out;
+}
+
 at::Tensor Normalizer::matrix(const env::Observation& observation) const {
   RECORD_USER_SCOPE("observations");
+  assert(!across_assets_);
   const at::NoGradGuard no_grad;
   if (!lookback_) return observation.account;
   const std::int64_t rows = table_.size(0), columns = table_.size(1);
@@ -112,9 +204,21 @@ at::Tensor Normalizer::matrix(const env::Observation& observation) const {
   return out;
 }
 
-void Normalizer::update_account(const at::Tensor& account) {
+void Normalizer::update_account(const at::Tensor& account, const at::Tensor& bar) {
   if (!lookback_) return;
-  account_.update(account);
+  if (across_assets_) {
+    const at::NoGradGuard no_grad;
+    const at::Tensor values =
+        account_values(account.reshape({-1, account.size(-1)}), bar.reshape({-1})).to(at::kDouble);
+    const auto [variance, mean] = at::var_mean(values, at::IntArrayRef{0}, /*unbiased=*/false);
+    const std::int64_t assets = values.size(1) - 1;
+    const auto rows = static_cast<double>(values.size(0));
+    const RunningMoments holdings = pooled(mean.narrow(0, 1, assets), variance.narrow(0, 1, assets), rows);
+    account_.add({at::cat({mean.narrow(0, 0, 1), holdings.mean}), at::cat({variance.narrow(0, 0, 1), holdings.variance}),
+                  rows});
+  } else {
+    account_.update(account);
+  }
   take_account_statistics();
 }
 
@@ -122,6 +226,19 @@ ft_transformer::Weights Normalizer::folded(const ft_transformer::Weights& weight
                                            const env::Layout& layout) const {
   const at::NoGradGuard no_grad;
   if (!lookback_) throw Error(Fault::usage, "an environment without a market has no observation layout to fold into");
+  if (across_assets_) {
+    ft_transformer::ContextInput input;
+    input.roles = roles_;
+    input.scales = {std::ldexp(1.0, layout.scales.cash_exp), std::ldexp(1.0, layout.scales.stocks_exp),
+                    std::ldexp(1.0, layout.scales.tech_exp)};
+    input.account_mean = account_shift_;
+    input.account_std = account_scale_.to(at::kDouble).reciprocal();
+    input.market_mean = market_mean_;
+    input.market_std = market_std_;
+    ft_transformer::MarketContextShape shape = architecture.context;
+    shape.assets = architecture.actions;
+    return ft_transformer::with_input(weights, shape, input);
+  }
   std::vector<at::Tensor> means{account_shift_.to(at::kCPU, at::kDouble)};
   std::vector<at::Tensor> factors{account_scale_.to(at::kCPU, at::kDouble)};
   for (std::int64_t lag = 0; lag < lookback_; ++lag) {
@@ -157,7 +274,9 @@ ColumnStatistics Normalizer::columns() const {
 }
 
 Normalizer Normalizer::for_market(const env::Market& market) const {
-  if (!lookback_ || market.tech.size(1) != tech_.size(1)) {
+  const auto features = static_cast<std::int64_t>(roles_.size());
+  const bool fits = across_assets_ ? market.tech.size(1) % features == 0 : market.tech.size(1) == tech_.size(1);
+  if (!lookback_ || !fits) {
     throw Error(Fault::usage, str("a market of ", market.tech.size(1), " feature columns does not fit a normalizer of ",
                                   lookback_ ? tech_.size(1) : 0));
   }

@@ -15,6 +15,7 @@ struct RunningMoments {
   at::Tensor variance;  // [k] float64, population
   double count = 0;
   void update(const at::Tensor& samples);  // [..., k]
+  void add(const RunningMoments& seen);    // on the same device
 };
 
 // What the raw columns of an observation are shifted and divided by.
@@ -22,25 +23,39 @@ struct ColumnStatistics {
   at::Tensor mean, divisor;  // [S] float64, CPU
 };
 
-// Turns observations into the matrix that networks read in training: (raw - mean) / max(std, 1e-6 max(|mean|, 1)), a
+// Which bars a batch sees: each once, and for every sample its place among them.
+struct DistinctBars {
+  at::Tensor bars;   // [D] int32
+  at::Tensor place;  // [B] int64
+};
+
+// Turns observations into what networks read. For a plain one the matrix that networks read in training: (raw - mean) / max(std, 1e-6 max(|mean|, 1)), a
 // constant column's std 1, no clip. The market's part is exact, once, from the training bars, shared by all lags; the
-// account's part runs. Owned by one trainer; matrix() is the one that matters.
+// account's part runs. For market_context the same of relative features (ft_transformer/market_context.h), with
+// statistics shared by all assets: one of cash, one of a holding's value, one a feature. Owned by one trainer; input()
+// is the one that matters.
 class Normalizer {
  public:
   // Statistics of tech over the market's segments. account_prior: mean, variance and weight of the account's part
   // before anything was seen.
-  Normalizer(const env::Market& market, const env::Layout& layout, const RunningMoments& account_prior);
+  Normalizer(const env::Market& market, const env::Layout& layout, const RunningMoments& account_prior,
+             Network network = Network::mlp);
   // For environments without a market: the account's part as it is, always; there is nothing to update or save.
   explicit Normalizer(std::int64_t account_size);
 
-  // [B, S] float32, newest row first, on the observation's device.
+  // What the network reads, float32, on the observation's device. With `distinct` (market_context only, bars of the
+  // observation), the market of each bar once.
+  Input input(const env::Observation& observation, const DistinctBars* distinct = nullptr) const;
+  // [B, S], newest row first; of plain networks.
   at::Tensor matrix(const env::Observation& observation) const;
-  // account [..., 1+n]: of the rollout just learned from. Between updates only: within a rollout and its update the
-  // statistics must stand still, or ratios are not 1 on the first minibatch.
-  void update_account(const at::Tensor& account);
+  bool shares_by_bar() const { return across_assets_; }
+  // account [..., 1+n], bar [...]: of the rollout just learned from (plain networks need no bar). Between updates only:
+  // within a rollout and its update the statistics must stand still, or ratios are not 1 on the first minibatch.
+  void update_account(const at::Tensor& account, const at::Tensor& bar = {});
 
   // The same function of the served observation (raw value * 2^exponent): w/(sigma 2^e) and b - sum mu w / sigma in
-  // double, into net.0 (mlp) or the tokenizer (ft_transformer); actor or critic.
+  // double, into net.0 (mlp) or the tokenizer (ft_transformer); actor or critic. market_context divides by the close
+  // first, so nothing can be folded: its statistics stand beside the weights, as "input.*".
   ft_transformer::Weights folded(const ft_transformer::Weights& weights, const Architecture& architecture,
                                  const env::Layout& layout) const;
   ColumnStatistics columns() const;
@@ -53,14 +68,19 @@ class Normalizer {
  private:
   void fill_table();
   void take_account_statistics();
+  at::Tensor alike(const at::Tensor& rows) const;
+  at::Tensor account_values(const at::Tensor& account, const at::Tensor& bar) const;
 
+  bool across_assets_ = false;  // market_context
+  std::vector<ft_transformer::Role> roles_;  // of the features, only then
   std::int64_t account_size_ = 0;
   std::int64_t lookback_ = 0;            // 0: no market
   at::Tensor tech_;                      // [T, n*F] raw, the market's own
   at::Tensor table_;                     // [T, n*F] float32 normalised, newest row first
-  at::Tensor market_mean_, market_std_;  // [n*F] float64, CPU
+  at::Tensor close_;                     // [T, n] float32, across assets only: what makes a holding a value
+  at::Tensor market_mean_, market_std_;  // [n*F] float64, CPU; across assets [F]
   RunningMoments account_;
-  at::Tensor account_shift_, account_scale_;  // [1+n] float32, on the device: what matrix() uses
+  at::Tensor account_shift_, account_scale_;  // [1+n] float32, on the device: what matrix() uses; across assets [2]
 };
 
 // r / sqrt(var(ret) + 1e-8), clipped to +-10; ret = ret*gamma*(1-terminated) + r (the golden form).

@@ -24,6 +24,7 @@
 namespace ristretto::agents {
 namespace {
 
+using ft_transformer::ContextHead;
 using ft_transformer::EncoderShape;
 using ft_transformer::Weights;
 
@@ -38,6 +39,13 @@ EncoderShape encoder_of(const Architecture& architecture) {
   return shape;
 }
 
+ft_transformer::MarketContextShape context_of(const Architecture& architecture) {
+  ft_transformer::MarketContextShape shape = architecture.context;
+  shape.assets = architecture.actions;
+  shape.width = architecture.width;
+  return shape;
+}
+
 void check(const Architecture& architecture) {
   const auto require = [](bool good, const char* setting, auto value, const char* expected) {
     if (!good) throw Error(Fault::usage, str("Network: ", setting, " is ", value, ", expected ", expected, "."));
@@ -46,6 +54,16 @@ void check(const Architecture& architecture) {
   require(architecture.width > 0, "the width", architecture.width, "at least 1");
   require(architecture.actions > 0, "the number of actions", architecture.actions, "at least 1");
   if (architecture.network == Network::mlp) return;
+  if (architecture.network == Network::market_context) {
+    ft_transformer::check(context_of(architecture));
+    require(architecture.activation == Activation::relu, "market_context's activation", "tanh", "relu");
+    require(architecture.distribution != Distribution::categorical, "market_context's distribution", "categorical",
+            "tanh_gaussian or gaussian");
+    const ft_transformer::MarketContextShape& shape = architecture.context;
+    require(ft_transformer::assets_of_observation(shape, architecture.observation) == architecture.actions,
+            "the observation's size", architecture.observation, "cash, n holdings and n L F features");
+    return;
+  }
   require(architecture.activation == Activation::relu, "the ft_transformer's activation", "tanh", "relu");
   require(!architecture.encoder.published, "the encoder", "the published kind", "the deployed kind");
   ft_transformer::check(encoder_of(architecture));
@@ -53,7 +71,11 @@ void check(const Architecture& architecture) {
 
 // The network up to `outputs`; without a generator the values are not set.
 void add_network(Weights& weights, const Architecture& architecture, std::int64_t outputs, double last_gain,
-                 const at::Generator& generator) {
+                 const at::Generator& generator, ContextHead head) {
+  if (architecture.network == Network::market_context) {
+    ft_transformer::add_market_context_weights(weights, context_of(architecture), head, last_gain, generator);
+    return;
+  }
   const auto add_linear = [&](const std::string& name, std::int64_t in, std::int64_t out, double gain) {
     const at::Tensor weight = at::empty({out, in}, at::kFloat), bias = at::empty({out}, at::kFloat);
     if (generator.defined()) {
@@ -78,19 +100,37 @@ void add_network(Weights& weights, const Architecture& architecture, std::int64_
 Weights make_actor(const Architecture& architecture, double log_std, double gain, const at::Generator& generator) {
   Weights actor;
   if (architecture.distribution != Distribution::categorical) {
-    actor.add(kLogStd, at::full({1, architecture.actions}, log_std, at::kFloat));
+    const bool shared = architecture.network == Network::market_context;  // by all assets, like every weight of it
+    actor.add(kLogStd, at::full({1, shared ? 1 : architecture.actions}, log_std, at::kFloat));
   }
-  add_network(actor, architecture, architecture.actions, gain, generator);
+  add_network(actor, architecture, architecture.actions, gain, generator, ContextHead::actor);
   return actor;
+}
+
+// In front of what the file holds of a network, what its input takes.
+Weights file_template(const Architecture& architecture, const Weights& network) {
+  if (architecture.network != Network::market_context) return network;
+  Weights file;
+  ft_transformer::add_input_weights(file, context_of(architecture));
+  for (const auto& [name, tensor] : network) file.add(name, tensor);
+  return file;
 }
 
 at::Tensor linear(const Weights& weights, const std::string& name, const at::Tensor& x) {
   return at::linear(x, weights.at(name + ".weight"), weights.at(name + ".bias"));
 }
 
-// x [B, S] -> [B, outputs], in x's type also under autocast.
-at::Tensor forward(const Weights& weights, const Architecture& architecture, const at::Tensor& x) {
+// -> [B, outputs], in the input's type also under autocast.
+at::Tensor forward(const Weights& weights, const Architecture& architecture, const Input& input, ContextHead head) {
   RECORD_USER_SCOPE("trunk");
+  const at::Tensor& x = input.x;
+  if (architecture.network == Network::market_context) {
+    const ft_transformer::MarketContextShape shape = context_of(architecture);
+    if (x.defined()) return ft_transformer::served_forward(weights, shape, head, x);
+    const auto context = ft_transformer::market_context(weights, shape, input.windows);
+    return ft_transformer::read_context(weights, shape, head, context, input.account, input.window)
+        .to(input.account.scalar_type());
+  }
   const auto activate = [&](const at::Tensor& z) {
     return architecture.activation == Activation::relu ? at::relu(z) : at::tanh(z);
   };
@@ -113,7 +153,17 @@ at::Tensor of_index(const at::Tensor& log_probabilities, const at::Tensor& index
 
 }  // namespace
 
-const char* name_of(Network network) { return network == Network::mlp ? "mlp" : "ft_transformer"; }
+const char* name_of(Network network) {
+  switch (network) {
+    case Network::mlp:
+      return "mlp";
+    case Network::ft_transformer:
+      return "ft_transformer";
+    case Network::market_context:
+      break;
+  }
+  return "market_context";
+}
 
 Policy make_policy(const Architecture& architecture, const Initialization& initialization, at::Device device) {
   check(architecture);
@@ -121,7 +171,7 @@ Policy make_policy(const Architecture& architecture, const Initialization& initi
   Policy policy{architecture, {}, {}};
   policy.actor =
       make_actor(architecture, initialization.log_std, initialization.policy_gain, generator).to(device, at::kFloat);
-  add_network(policy.critic, architecture, 1, 1, generator);
+  add_network(policy.critic, architecture, 1, 1, generator, ContextHead::critic);
   policy.critic = policy.critic.to(device, at::kFloat);
   policy.actor.require_grad(true);
   policy.critic.require_grad(true);
@@ -130,14 +180,14 @@ Policy make_policy(const Architecture& architecture, const Initialization& initi
 
 Weights actor_template(const Architecture& architecture) {
   check(architecture);
-  return make_actor(architecture, 0, 0, {});
+  return file_template(architecture, make_actor(architecture, 0, 0, {}));
 }
 
 Weights critic_template(const Architecture& architecture) {
   check(architecture);
   Weights critic;
-  add_network(critic, architecture, 1, 1, {});
-  return critic;
+  add_network(critic, architecture, 1, 1, {}, ContextHead::critic);
+  return file_template(architecture, critic);
 }
 
 Architecture architecture_of(const Weights& actor, std::int64_t heads, const std::string& origin) {
@@ -165,7 +215,14 @@ Architecture architecture_of(const Weights& actor, std::int64_t heads, const std
   };
 
   Architecture architecture;
-  if (actor.contains("encoder.tokenizer.weight")) {
+  if (ft_transformer::is_market_context(actor)) {
+    architecture.network = Network::market_context;
+    architecture.context = ft_transformer::market_context_shape_of(actor, origin);
+    architecture.width = architecture.context.width;
+    architecture.actions = architecture.context.assets;
+    architecture.observation =
+        1 + architecture.actions * (1 + architecture.context.lookback * architecture.context.features);
+  } else if (actor.contains("encoder.tokenizer.weight")) {
     architecture.network = Network::ft_transformer;
     architecture.observation = matrix_size("encoder.tokenizer.weight", 0);
     architecture.width = matrix_size("encoder.output_projection.weight", 0);
@@ -207,12 +264,12 @@ Architecture architecture_of(const Weights& actor, std::int64_t heads, const std
   return architecture;
 }
 
-at::Tensor actor_mean(const Weights& actor, const Architecture& architecture, const at::Tensor& x) {
-  return forward(actor, architecture, x);
+at::Tensor actor_mean(const Weights& actor, const Architecture& architecture, const Input& input) {
+  return forward(actor, architecture, input, ContextHead::actor);
 }
 
-at::Tensor critic_value(const Weights& critic, const Architecture& architecture, const at::Tensor& x) {
-  return forward(critic, architecture, x).squeeze(1);
+at::Tensor critic_value(const Weights& critic, const Architecture& architecture, const Input& input) {
+  return forward(critic, architecture, input, ContextHead::critic).squeeze(1);
 }
 
 at::Tensor gaussian_log_probability(const at::Tensor& mean, const at::Tensor& log_std, const at::Tensor& u) {

@@ -7,11 +7,12 @@
 #include <string>
 
 #include "ft_transformer/encoder.h"
+#include "ft_transformer/market_context.h"
 #include "ft_transformer/weights.h"
 
 namespace ristretto::agents {
 
-enum class Network { mlp, ft_transformer };
+enum class Network { mlp, ft_transformer, market_context };
 enum class Activation { relu, tanh };
 // tanh_gaussian: u ~ N(mean, exp(a_std_log)), the environment gets tanh(u). gaussian: the environment gets u.
 // categorical: softmax over A latents, the environment gets the index.
@@ -28,6 +29,22 @@ struct Architecture {
   Distribution distribution = Distribution::tanh_gaussian;
   ft_transformer::EncoderShape encoder;  // ft_transformer only; its features are S, its output W, its dropout 0,
                                          // whatever stands there: the ratio must be 1 on the first minibatch
+  ft_transformer::MarketContextShape context;  // market_context only; its assets are A, its width W. S follows from it
+};
+
+// What networks read. A plain one reads the matrix; one that shares work by bar reads the account and, of each distinct
+// bar, one window. market_context reads either: the matrix is then the served observation, through the weights "input.*"
+// of its file.
+struct Input {
+  Input() = default;
+  Input(at::Tensor matrix) : x(std::move(matrix)) {}  // NOLINT: a matrix is an input
+
+  at::Tensor x;        // [B, S]
+  at::Tensor account;  // [B, 1+n]
+  at::Tensor windows;  // [D, n, L, F]
+  at::Tensor window;   // [B] int64: which window a sample reads; undefined: D == B, its own
+
+  const at::Tensor& samples() const { return x.defined() ? x : account; }  // [B, ...]
 };
 
 struct Initialization {
@@ -46,7 +63,8 @@ struct Policy {
 // Throws Error(usage) naming the setting that does not fit. Weights of MLPs orthogonal, of encoders as
 // algorithms.md 1.1.
 Policy make_policy(const Architecture& architecture, const Initialization& initialization, at::Device device);
-// The names, shapes and order that files of this architecture hold; values are not set.
+// The names, shapes and order that files of this architecture hold (market_context: with "input.*"); values are not
+// set.
 ft_transformer::Weights actor_template(const Architecture& architecture);
 ft_transformer::Weights critic_template(const Architecture& architecture);
 // The architecture that a deployed actor's weights are of (relu, tanh_gaussian), by names and shapes, in any order.
@@ -54,10 +72,10 @@ ft_transformer::Weights critic_template(const Architecture& architecture);
 // is missing or strange. Values are not looked at.
 Architecture architecture_of(const ft_transformer::Weights& actor, std::int64_t heads, const std::string& origin);
 
-// x [B, S], normalised -> mean of u [B, A] (categorical: latents).
-at::Tensor actor_mean(const ft_transformer::Weights& actor, const Architecture& architecture, const at::Tensor& x);
-// x [B, S] -> values [B].
-at::Tensor critic_value(const ft_transformer::Weights& critic, const Architecture& architecture, const at::Tensor& x);
+// Normalised input of B samples -> mean of u [B, A] (categorical: latents). market_context: A is the input's n.
+at::Tensor actor_mean(const ft_transformer::Weights& actor, const Architecture& architecture, const Input& input);
+// -> values [B].
+at::Tensor critic_value(const ft_transformer::Weights& critic, const Architecture& architecture, const Input& input);
 
 // Of u [B, A] under N(mean [B, A], exp(log_std [1, A])), summed over A: [B].
 at::Tensor gaussian_log_probability(const at::Tensor& mean, const at::Tensor& log_std, const at::Tensor& u);

@@ -16,6 +16,7 @@
 #include <cmath>
 #include <optional>
 
+#include "agents/bar_order.h"
 #include "agents/forward.h"
 #include "agents/mlp_pass.h"
 #include "env/random.h"
@@ -41,16 +42,19 @@ at::Tensor rows(const at::Tensor& tensor, std::int64_t begin, std::int64_t count
 // A rollout without its two axes: [B, ...].
 struct Ppo::Samples {
   at::Tensor account, bar, u, log_probability, value, advantage, target;
+  const BarOrder::Epoch* order = nullptr;  // where work is shared by bar: the order they stand in
+  std::int64_t first = 0;                  // and the place of the first of them in it
 
   std::int64_t size() const { return value.size(0); }
   Samples at(const at::Tensor& index) const {
     return {rows(account, index), rows(bar, index),       rows(u, index),     rows(log_probability, index),
-            rows(value, index),   rows(advantage, index), rows(target, index)};
+            rows(value, index),   rows(advantage, index), rows(target, index),       order,
+            first};
   }
   Samples narrow(std::int64_t begin, std::int64_t count) const {
     return {rows(account, begin, count),         rows(bar, begin, count),   rows(u, begin, count),
             rows(log_probability, begin, count), rows(value, begin, count), rows(advantage, begin, count),
-            rows(target, begin, count)};
+            rows(target, begin, count),          order,                     first + begin};
   }
 };
 
@@ -96,10 +100,12 @@ at::Tensor Ppo::accumulate_gradients(const Samples& minibatch, at::Tensor* ratio
   for (std::int64_t begin = first; begin < last; begin += most) {
     const Samples samples = minibatch.narrow(begin, std::min(most, last - begin));
     const double share = static_cast<double>(samples.size()) / static_cast<double>(size);
-    const at::Tensor x = normalizer_.matrix({samples.account, samples.bar});
+    std::optional<DistinctBars> distinct;
+    if (samples.order) distinct = samples.order->run(samples.first, samples.size());
+    const Input input = normalizer_.input({samples.account, samples.bar}, distinct ? &*distinct : nullptr);
     std::optional<MlpPass> pass;
-    if (!settings_.bf16 && MlpPass::pays(policy_, x)) pass.emplace(policy_, x);
-    const Outputs outputs = pass ? pass->outputs() : forward(policy_, x, settings_.bf16);
+    if (!settings_.bf16 && MlpPass::pays(policy_, input.x)) pass.emplace(policy_, input.x);
+    const Outputs outputs = pass ? pass->outputs() : forward(policy_, input, settings_.bf16);
     const Evaluation now = evaluate(policy_.architecture, outputs.mean, log_std_of(policy_), samples.u);
     const PpoLoss loss = ppo_loss(now.log_probability, samples.log_probability, now.entropy, samples.advantage,
                                   outputs.value, samples.value, samples.target, settings_);
@@ -153,6 +159,9 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
                     estimate.advantage.flatten(),
                     estimate.target.flatten()};
   const at::Device device = value.device();
+  std::optional<BarOrder> by_bar;
+  if (normalizer_.shares_by_bar()) by_bar.emplace(all.bar);
+  if (by_bar && !by_bar->worthwhile()) by_bar.reset();
 
   UpdateMetrics out;
   at::Tensor sums = at::zeros({kMetrics}, value.options()), norms = at::zeros({}, value.options());
@@ -160,7 +169,11 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
   std::int64_t minibatches = 0;
   bool stop = false;
   for (std::int64_t epoch = 0; epoch < settings_.epochs && !stop; ++epoch) {
-    const Samples shuffled = all.at(env::permutation(all.size(), seed, iteration * settings_.epochs + epoch, device));
+    const std::int64_t number = iteration * settings_.epochs + epoch;
+    std::optional<BarOrder::Epoch> order;
+    if (by_bar) order = by_bar->epoch(seed, number);
+    Samples shuffled = all.at(order ? order->index : env::permutation(all.size(), seed, number, device));
+    if (order) shuffled.order = &*order;
     for (std::int64_t begin = 0; begin < all.size() && !stop; begin += settings_.batch_size) {
       if (keep_going && !keep_going()) {
         stop = true;

@@ -61,7 +61,7 @@ class Ppo {
   Ppo(Policy& policy, const Normalizer& normalizer, Optimizer& optimizer, const PpoSettings& settings,
       const Shard& shard = {});
   // reward: [horizon, N] as the learner shall see it (normalised). Reads the device once, at the end (with kl_target,
-  // once a minibatch). `iteration` numbers the shuffles (counter-based with seed). `keep_going` is asked before each
+  // once a minibatch; where work is shared by bar, once at the start). `iteration` numbers the shuffles (counter-based with seed). `keep_going` is asked before each
   // minibatch; false ends the update there. Out of memory halves settings().micro_batch for good and goes on
   // (performance.md, rule 5).
   UpdateMetrics update(const Rollout& rollout, const at::Tensor& reward, double learning_rate, double clip_range,

@@ -7,6 +7,7 @@ const std::vector<Command>& commands() {
       {"retrain", "trains a model anew on today's bars, judges it and serves it", retrain, true},
       {"nightly", "retrains every deployment that is due, judges, promotes, reports", nightly, true},
       {"train", "the same training without a deployment; --resume goes on", train_run, true},
+      {"pretrain", "teaches market_context's encoder to fill in hidden features of the bars", pretrain, true},
       {"sweep", "searches hyperparameters: trials of a study, several at once", sweep, true},
       {"study", "what an Optuna study holds: best trials, importance of parameters, a report", study},
       {"evaluate", "backtest of a model on bars, with a report", evaluate, true},

@@ -10,6 +10,7 @@ using Arguments = std::vector<std::string>;  // behind the command's name
 
 int retrain(const Arguments& arguments);
 int train_run(const Arguments& arguments);
+int pretrain(const Arguments& arguments);
 int sweep(const Arguments& arguments);
 int study(const Arguments& arguments);
 int data(const Arguments& arguments);

@@ -45,6 +45,10 @@ std::optional<std::int64_t> date(const Options& options, const char* name) {
 // The order of its assets is the model's; a manifest says it, for others the user does.
 void reorder(env::Layout& layout, const std::string& list, const release::Model& model) {
   const std::vector<std::string> assets = split(list, ',');
+  if (model.architecture.network == agents::Network::market_context) {
+    layout.assets = assets;  // it serves any
+    return;
+  }
   if (!std::is_permutation(assets.begin(), assets.end(), layout.assets.begin(), layout.assets.end()) ||
       (model.layout && assets != layout.assets)) {
     throw Error(Fault::usage, str("--assets is ", list, ", the model was trained on ", join(layout.assets, ",")),

@@ -4,28 +4,19 @@
 #include <ATen/ops/addcmul.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/dropout.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/layer_norm.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/relu.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/record_function.h>
-#include <c10/core/DispatchKeySet.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 
-#include <algorithm>
 #include <cassert>
 #include <cmath>
 #include <iterator>
 
+#include "ft_transformer/blocks.h"
 #include "platform/error.h"
 #include "platform/text.h"
 
 namespace ristretto::ft_transformer {
 namespace {
-
-constexpr double kLayerNormEpsilon = 1e-5;
-constexpr std::int64_t kMaxSequences = 32768;  // of one attention call; the fused kernels fail at 65,536
 
 std::int64_t hidden_of(const EncoderShape& shape) {
   if (shape.hidden > 0) return shape.hidden;
@@ -48,97 +39,15 @@ BlockNames block_names(const EncoderShape& shape, const std::string& prefix, std
 bool has_attention_norm(const EncoderShape& shape, std::int64_t block) { return !shape.published || block > 0; }
 bool has_output_projection(const EncoderShape& shape) { return !shape.published || shape.heads > 1; }
 
-// Adds the weights of layers in the files' order; without a generator their values are not set.
-class Builder {
- public:
-  Builder(Weights& weights, const EncoderShape& shape, at::Generator generator)
-      : weights_(weights), shape_(shape), generator_(std::move(generator)) {}
-
-  at::Tensor add(const std::string& name, at::IntArrayRef sizes, double value = 0) {
-    at::Tensor tensor = at::empty(sizes, at::kFloat);
-    if (generator_.defined()) tensor.fill_(value);
-    weights_.add(name, tensor);
-    return tensor;
-  }
-
-  void uniform(const std::string& name, at::IntArrayRef sizes, double bound) {
-    const at::Tensor tensor = add(name, sizes);
-    if (generator_.defined()) uniform_(tensor, bound, generator_);
-  }
-
-  void xavier(const std::string& name, at::IntArrayRef sizes, double gain = 1) {
-    const at::Tensor tensor = add(name, sizes);
-    if (generator_.defined()) xavier_uniform_(tensor, gain, generator_);
-  }
-
-  // Deployed: Xavier with `gain`, bias 0. Published: U(-1/sqrt in, 1/sqrt in), the bias too unless `zero_bias`.
-  void linear(const std::string& name, std::int64_t in, std::int64_t out, double gain, bool zero_bias) {
-    if (!shape_.published) {
-      xavier(name + ".weight", {out, in}, gain);
-      add(name + ".bias", {out});
-      return;
-    }
-    const double bound = 1 / std::sqrt(static_cast<double>(in));
-    uniform(name + ".weight", {out, in}, bound);
-    if (zero_bias) {
-      add(name + ".bias", {out});
-    } else {
-      uniform(name + ".bias", {out}, bound);
-    }
-  }
-
-  void norm(const std::string& name) {
-    add(name + ".weight", {shape_.d_token}, 1);
-    add(name + ".bias", {shape_.d_token});
-  }
-
- private:
-  Weights& weights_;
-  const EncoderShape& shape_;
-  at::Generator generator_;
-};
-
-at::Tensor linear(const Weights& weights, const std::string& name, const at::Tensor& x) {
-  return at::linear(x, weights.at(name + ".weight"), weights.at(name + ".bias"));
-}
-
-at::Tensor norm(const Weights& weights, const std::string& name, const at::Tensor& x) {
-  const at::Tensor& weight = weights.at(name + ".weight");
-  return at::layer_norm(x, weight.sizes(), weight, weights.at(name + ".bias"), kLayerNormEpsilon);
-}
-
 at::Tensor dropout(const EncoderShape& shape, const at::Tensor& x) {
   return shape.dropout > 0 ? at::dropout(x, shape.dropout, /*train=*/true) : x;
-}
-
-// [B, T, d] -> [B, heads, T, d/heads]; heads split the channels in order.
-at::Tensor split_heads(const at::Tensor& x, std::int64_t heads) {
-  return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
-}
-
-// softmax(q k^T / sqrt(d/h)) v; q [B, h, Q, d/h], k and v [B, h, T, d/h] -> [B, h, Q, d/h].
-// One kernel for every device: on a CPU products written out are a tenth faster only where their scores fit into the
-// cache (32 sequences at a time), 1.6 times slower elsewhere, and keep the scores for the backward pass.
-at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  if (!q.is_cpu()) return at::scaled_dot_product_attention(q, k, v);
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);  // heads of 8: bf16 is slower
-  const auto type = q.scalar_type() == at::kBFloat16 ? at::kFloat : q.scalar_type();
-  return at::scaled_dot_product_attention(q.to(type), k.to(type), v.to(type));
 }
 
 // queries [B, Q, d] attend to tokens [B, T, d] -> [B, Q, d].
 at::Tensor attention(const Weights& weights, const EncoderShape& shape, const std::string& name,
                      const at::Tensor& queries, const at::Tensor& tokens) {
-  const at::Tensor q = split_heads(linear(weights, name + ".W_q", queries), shape.heads);
-  const at::Tensor k = split_heads(linear(weights, name + ".W_k", tokens), shape.heads);
-  const at::Tensor v = split_heads(linear(weights, name + ".W_v", tokens), shape.heads);
-  std::vector<at::Tensor> chunks;
-  for (std::int64_t first = 0; first < q.size(0) || chunks.empty(); first += kMaxSequences) {
-    const std::int64_t count = std::min(kMaxSequences, q.size(0) - first);
-    chunks.push_back(attend(q.narrow(0, first, count), k.narrow(0, first, count), v.narrow(0, first, count)));
-  }
-  const at::Tensor heads = chunks.size() == 1 ? chunks.front() : at::cat(chunks);
-  const at::Tensor joined = heads.transpose(1, 2).reshape(queries.sizes());
+  const at::Tensor joined = attend(linear(weights, name + ".W_q", queries), linear(weights, name + ".W_k", tokens),
+                                   linear(weights, name + ".W_v", tokens), shape.heads);
   return has_output_projection(shape) ? linear(weights, name + ".W_out", joined) : joined;
 }
 
@@ -187,7 +96,7 @@ void add_encoder_weights(Weights& weights, const EncoderShape& shape, const std:
   const std::int64_t d = shape.d_token, hidden = hidden_of(shape);
   // Two residual sums a block: scaled so, their variance at the start does not grow with the depth (algorithms.md 1.4).
   const double residual_gain = 1 / std::sqrt(2.0 * static_cast<double>(shape.blocks));
-  Builder build(weights, shape, std::move(generator));
+  Builder build(weights, d, shape.published, std::move(generator));
 
   if (shape.published) {
     const double bound = 1 / std::sqrt(static_cast<double>(d));

@@ -91,7 +91,8 @@ std::int64_t heads_of(const Surroundings& around, const fs::path& path) {
 
 Model model_of(const Weights& weights, const fs::path& path, const Surroundings& around) {
   Model model;
-  const bool transformer = weights.contains("encoder.tokenizer.weight");
+  const bool transformer =
+      weights.contains("encoder.tokenizer.weight") && !ft_transformer::is_market_context(weights);
   model.architecture = agents::architecture_of(weights, transformer ? heads_of(around, path) : 0, path.string());
   model.actor = ordered(weights, agents::actor_template(model.architecture), path.string());
   model.manifest = around.manifest;
@@ -208,11 +209,17 @@ std::optional<std::string> non_finite_weight(const Weights& weights) {
 
 at::Tensor predict(const Model& model, const at::Tensor& states) {
   const std::int64_t size = model.architecture.observation;
-  if (states.dim() != 2 || states.size(1) != size) {
+  const bool any_assets = model.architecture.network == agents::Network::market_context;
+  if (states.dim() != 2 ||
+      (any_assets ? ft_transformer::assets_of_observation(model.architecture.context, states.size(1)) == 0
+                  : states.size(1) != size)) {
     std::vector<std::string> shape;
     for (const std::int64_t length : states.sizes()) shape.push_back(str(length));
     incompatible(
-        str("states of shape [", join(shape, ", "), "] do not fit ", model.path.string(), ", expected [N, ", size, "]"),
+        str("states of shape [", join(shape, ", "), "] do not fit ", model.path.string(), ", expected [N, ", size, "]",
+            any_assets ? str(", or another number of assets: 1 + n (1 + ",
+                             model.architecture.context.features * model.architecture.context.lookback, ")")
+                       : std::string()),
         model.layout ? "" : "the layout a model was trained on goes with its weights: convert, or retrain");
   }
   const at::NoGradGuard no_gradients;

@@ -201,13 +201,20 @@ class Inspector {
   void compare_parameters(const agents::Architecture& a) {
     const Trial& trial = *found_.trial;
     const bool transformer = a.network == agents::Network::ft_transformer;
+    const bool context = a.network == agents::Network::market_context;
     const auto flag = trial.parameters.find("use_ft_encoder");
     const bool says_transformer = flag != trial.parameters.end() && *flag == Json(true);
     if (transformer && !says_transformer) {
       unserved("the weights are an FT-Transformer's, but the parameters lack use_ft_encoder, as --force-ft trials do",
                "no FT-Transformer is served by the existing trader in any case: predict and evaluate run it");
     }
-    if (!transformer && says_transformer) {
+    if (context) {
+      const auto encoder = trial.parameters.find("encoder");
+      if (encoder == trial.parameters.end() || *encoder != Json("market_context")) {
+        add(Kind::corrected, "best_trial does not say encoder market_context, which the weights are of: they count");
+      }
+    }
+    if (a.network == agents::Network::mlp && says_transformer) {
       add(Kind::corrected, "best_trial says use_ft_encoder, the weights are an MLP's, and the MLP is what is served");
     }
     const auto differs = [&](const char* name, std::int64_t is) {
@@ -221,6 +228,10 @@ class Inspector {
     if (transformer) {
       differs("ft_d_token", a.encoder.d_token);
       differs("ft_n_blocks", a.encoder.blocks);
+    }
+    if (context) {
+      differs("ft_d_token", a.context.d_token);
+      differs("ft_n_blocks", a.context.blocks);
     }
     const auto batch = whole_parameter(trial, "batch_size");
     if (batch && *batch >= 0 && *batch < 16) {

@@ -59,6 +59,14 @@ std::vector<std::string> lines_of(const Inspection& inspection) {
       network += str(", tokens of ", a->encoder.d_token, ", ", a->encoder.blocks, " blocks, ",
                      a->encoder.heads == 0 ? std::string("unknown") : str(a->encoder.heads), " heads");
     }
+    if (a->network == agents::Network::market_context) {
+      const auto& context = a->context;
+      network += str(", one token ",
+                     context.tokens == ft_transformer::MarketTokens::asset ? "an asset and lag" : "a feature", " of ",
+                     context.d_token, ", ", context.blocks, " blocks, ", context.heads,
+                     " heads; weights shared by all assets: any number of them is served, each of ", context.features,
+                     " features, lookback ", context.lookback);
+    }
     add("network", network);
     std::vector<std::string> fits;
     for (const LayoutFit& fit : inspection.fits) fits.push_back(text_of(fit));

@@ -43,7 +43,10 @@ Trial trial_of(const studies::Trial& stored) {
 
 // Nothing where the weights may be of this trial, else what contradicts.
 std::string contradiction(const Trial& trial, const agents::Architecture& architecture) {
-  const bool transformer = architecture.network == agents::Network::ft_transformer;
+  const bool context = architecture.network == agents::Network::market_context;
+  const bool transformer = architecture.network != agents::Network::mlp;
+  const std::int64_t d_token = context ? architecture.context.d_token : architecture.encoder.d_token;
+  const std::int64_t blocks = context ? architecture.context.blocks : architecture.encoder.blocks;
   const auto differs = [&](const char* name, std::int64_t is) {
     const auto says = whole_parameter(trial, name);
     return says && *says != is ? str(name, " ", *says, ", the weights have ", is) : std::string();
@@ -54,8 +57,8 @@ std::string contradiction(const Trial& trial, const agents::Architecture& archit
   }
   for (const std::string& difference :
        {differs("net_dimension", architecture.width),
-        transformer ? differs("ft_d_token", architecture.encoder.d_token) : std::string(),
-        transformer ? differs("ft_n_blocks", architecture.encoder.blocks) : std::string()}) {
+        transformer ? differs("ft_d_token", d_token) : std::string(),
+        transformer ? differs("ft_n_blocks", blocks) : std::string()}) {
     if (!difference.empty()) return difference;
   }
   const auto lookback = whole_parameter(trial, "lookback");
@@ -85,6 +88,11 @@ Trial of_weights(const agents::Architecture& architecture, const Json& metadata)
   if (transformer) {
     trial.parameters["ft_d_token"] = architecture.encoder.d_token;
     trial.parameters["ft_n_blocks"] = architecture.encoder.blocks;
+  }
+  if (architecture.network == agents::Network::market_context) {
+    trial.parameters["encoder"] = agents::name_of(architecture.network);
+    trial.parameters["ft_d_token"] = architecture.context.d_token;
+    trial.parameters["ft_n_blocks"] = architecture.context.blocks;
   }
   return trial;
 }

@@ -58,6 +58,15 @@ Json section_of(const agents::Architecture& architecture) {
     section["blocks"] = architecture.encoder.blocks;
     section["heads"] = architecture.encoder.heads;
   }
+  if (architecture.network == agents::Network::market_context) {
+    const ft_transformer::MarketContextShape& context = architecture.context;
+    section["features"] = context.features;
+    section["lookback"] = context.lookback;
+    section["tokens"] = context.tokens == ft_transformer::MarketTokens::asset ? "asset" : "feature";
+    section["d_token"] = context.d_token;
+    section["blocks"] = context.blocks;
+    section["heads"] = context.heads;
+  }
   return section;
 }
 
@@ -65,9 +74,10 @@ agents::Architecture architecture_of(const Json& section, const std::string& ori
   return reading(origin, "architecture", [&] {
     agents::Architecture architecture;
     const std::string network = section.at("network");
-    if (network != "mlp" && network != "ft_transformer") {
-      throw Error(Fault::incompatible,
-                  str(origin, ": the network is '", network, "', expected 'mlp' or 'ft_transformer'"),
+    if (network != "mlp" && network != "ft_transformer" && network != "market_context") {
+      throw Error(
+          Fault::incompatible,
+          str(origin, ": the network is '", network, "', expected 'mlp', 'ft_transformer' or 'market_context'"),
                   "a newer version of this program may have written it");
     }
     section.at("observation").get_to(architecture.observation);
@@ -80,6 +90,19 @@ agents::Architecture architecture_of(const Json& section, const std::string& ori
       section.at("d_token").get_to(architecture.encoder.d_token);
       section.at("blocks").get_to(architecture.encoder.blocks);
       section.at("heads").get_to(architecture.encoder.heads);
+    }
+    if (network == "market_context") {
+      architecture.network = agents::Network::market_context;
+      ft_transformer::MarketContextShape& context = architecture.context;
+      context.assets = architecture.actions;
+      context.width = architecture.width;
+      section.at("features").get_to(context.features);
+      section.at("lookback").get_to(context.lookback);
+      context.tokens = section.at("tokens") == "asset" ? ft_transformer::MarketTokens::asset
+                                                       : ft_transformer::MarketTokens::feature;
+      section.at("d_token").get_to(context.d_token);
+      section.at("blocks").get_to(context.blocks);
+      section.at("heads").get_to(context.heads);
     }
     return architecture;
   });

@@ -36,10 +36,14 @@ std::optional<env::Layout> served_layout(const Model& model) {
 }
 
 env::Rules served_rules(const Model& model, const env::Layout& layout) {
-  env::Rules rules;
-  if (model.rules) {
-    rules = *model.rules;
-  } else {
+  env::Rules rules = model.rules.value_or(env::Rules{});
+  const bool own_assets = model.rules && layout.assets.size() == static_cast<std::size_t>(rules.assets) &&
+                          (!model.layout || layout.assets == model.layout->assets);
+  if (!own_assets) {
+    if (layout.assets.size() > static_cast<std::size_t>(env::kMaxAssets)) {
+      throw Error(Fault::usage,
+                  str("--assets names ", layout.assets.size(), " assets, expected at most ", env::kMaxAssets));
+    }
     rules.assets = static_cast<int>(layout.assets.size());
     for (int i = 0; i < rules.assets; ++i) rules.min_qty[i] = env::minimum_quantity(layout.assets[i]);
   }
@@ -48,7 +52,11 @@ env::Rules served_rules(const Model& model, const env::Layout& layout) {
 }
 
 evaluation::Actor actor_of(const Model& model, const env::Layout& layout, const env::Market& market) {
-  if (layout.size() != model.architecture.observation) {
+  const bool any_assets = model.architecture.network == agents::Network::market_context;
+  const bool fits = any_assets ? static_cast<std::int64_t>(layout.features.size()) == model.architecture.context.features &&
+                                     layout.lookback == model.architecture.context.lookback
+                               : layout.size() == model.architecture.observation;
+  if (!fits) {
     throw Error(Fault::incompatible, str(model.path.string(), " takes ", model.architecture.observation,
                                          " values, the layout has ", layout.size()));
   }

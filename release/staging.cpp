@@ -75,6 +75,14 @@ Trial trial_of(const Content& content) {
     trial.parameters["ft_n_heads"] = architecture.encoder.heads;
     trial.parameters["ft_dropout"] = 0.0;  // the existing consumer never calls eval()
   }
+  if (architecture.network == Network::market_context) {
+    const ft_transformer::MarketContextShape& context = architecture.context;
+    trial.parameters["encoder"] = agents::name_of(architecture.network);
+    trial.parameters["market_tokens"] = context.tokens == ft_transformer::MarketTokens::asset ? "asset" : "feature";
+    trial.parameters["ft_d_token"] = context.d_token;
+    trial.parameters["ft_n_blocks"] = context.blocks;
+    trial.parameters["ft_n_heads"] = context.heads;
+  }
   return trial;
 }
 

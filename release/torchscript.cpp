@@ -62,6 +62,84 @@ std::string ft_transformer_source(const Architecture& architecture) {
                       "  return torch.tanh(", linear("net.3", "x"), ")\n");
 }
 
+// ft_transformer/market_context.h, any number of assets.
+std::string market_context_source(const Architecture& architecture, const ft_transformer::Weights& actor) {
+  const ft_transformer::MarketContextShape& shape = architecture.context;
+  const std::int64_t d = shape.d_token, heads = shape.heads, lags = shape.lookback, features = shape.features;
+  const auto numbers = [&](const char* name) {
+    const at::Tensor values = actor.at(name).to(at::kCPU, at::kDouble).contiguous();
+    return std::vector<double>(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
+  };
+  const auto split = [&](const std::string& projected) {  // [B, T, d] -> [B, heads, T, d / heads]
+    return str(projected, ".reshape([b, -1, ", heads, ", ", d / heads, "]).transpose(1, 2)");
+  };
+  // Attention of `queries` over `tokens`, and the feedforward behind it; x is what both add to.
+  const auto block = [&](const std::string& path, const std::string& tokens) {
+    const std::string name = path + "attention.";
+    return str("  y = ", layer_norm(path + "norm1", "x", d), "\n", "  q = ", split(linear(name + "W_q", "y")), "\n",
+               "  k = ", split(linear(name + "W_k", tokens)), "\n", "  v = ", split(linear(name + "W_v", tokens)), "\n",
+               "  y = torch.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape([b, -1, ", d, "])\n",
+               "  x = x + ", linear(name + "W_out", "y"), "\n", "  y = torch.relu(",
+               linear(path + "feedforward.linear1", layer_norm(path + "norm2", "x", d)), ")\n", "  x = x + ",
+               linear(path + "feedforward.linear2", "y"), "\n");
+  };
+
+  const std::vector<double> scales = numbers("input.scales"), roles = numbers("input.roles");
+  std::string source = str("  b = state.size(0)\n", "  n = (state.size(1) - 1) // ", 1 + lags * features, "\n",
+                           "  raw = (state[:, 1 + n:] / ", scales[2], ").reshape([b, ", lags, ", n, ", features, "])\n",
+                           "  cash = (state[:, :1] / ", scales[0], " - ", attribute("input.account_mean"), "[0]) / ",
+                           attribute("input.account_std"), "[0]\n", "  holdings = state[:, 1:1 + n] / ", scales[1],
+                           "\n");
+  const auto reference = std::find(roles.begin(), roles.end(), static_cast<double>(ft_transformer::Role::reference));
+  if (reference != roles.end()) {
+    const auto at = reference - roles.begin();
+    const auto role = [&](ft_transformer::Role which) {
+      return str(attribute("input.roles"), " == ", static_cast<int>(which));
+    };
+    source += str("  close = raw[:, :, :, ", at, ":", at + 1, "]\n", "  holdings = holdings * close[:, 0, :, 0]\n",
+                  "  divisor = torch.clamp_min(close, 1e-30)\n",
+                  "  relative = torch.log1p(torch.clamp((raw - close) / divisor, -0.999999, 1000000.0))\n",
+                  "  relative = torch.where(", role(ft_transformer::Role::plain), ", raw, relative)\n",
+                  "  relative = torch.where(", role(ft_transformer::Role::ratio),
+                  ", torch.clamp(raw / divisor, -1000000.0, 1000000.0), relative)\n", "  raw = torch.where(",
+                  role(ft_transformer::Role::log_product),
+                  ", torch.log1p(torch.clamp_min(raw * close, 0.0)), relative)\n");
+  }
+  source += str("  holdings = (holdings - ", attribute("input.account_mean"), "[1]) / ", attribute("input.account_std"),
+                "[1]\n", "  windows = ((raw - ", attribute("input.market_mean"), ") / ", attribute("input.market_std"),
+                ").transpose(1, 2)\n", "  flat = windows.reshape([b, n, ", lags * features, "])\n");
+  const std::string tokenizer = attribute("encoder.tokenizer.weight"), bias = attribute("encoder.tokenizer.bias");
+  source += shape.tokens == ft_transformer::MarketTokens::asset
+                ? str("  x = torch.matmul(windows, ", tokenizer, ".t()) + ", bias, "\n")
+                : str("  x = flat.unsqueeze(3) * ", tokenizer, " + ", bias, "\n");
+  source += str("  x = (x + torch.matmul(flat, ", attribute("encoder.asset.weight"), ".t()).unsqueeze(2)).reshape([b, ",
+                "-1, ", d, "])\n");
+  for (std::int64_t i = 0; i < shape.blocks; ++i) source += block(str("encoder.blocks.", i, "."), "y");
+  source += str("  market = ", layer_norm("encoder.norm", "x", d), "\n", "  own = ",
+                linear("portfolio.own", str("market.reshape([b, n, -1, ", d, "]).mean(2)")), "\n");
+  const std::string kind = attribute("portfolio.tokenizer.weight"), kind_bias = attribute("portfolio.tokenizer.bias");
+  source += str("  cash = cash.unsqueeze(2) * ", kind, "[0] + ", kind_bias, "[0]\n", "  x = holdings.unsqueeze(2) * ",
+                kind, "[1] + ", kind_bias, "[1] + own\n", "  x = torch.cat([cash, x], 1)\n");
+  source += block("portfolio.", "market");
+  source += str("  x = ", layer_norm("portfolio.norm", "x", d), "\n", "  holdings = x[:, 1:]\n",
+                "  y = torch.cat([x[:, 0], holdings.mean(1)], 1)\n", "  y = torch.relu(", linear("net.0", "y"), ")\n",
+                "  y = torch.relu(", linear("net.2", "y"), ")\n", "  y = torch.relu(", linear("head.asset", "holdings"),
+                " + ", linear("head.trunk", "y"), ".unsqueeze(1))\n");
+  return source + str("  return torch.tanh(", linear("head.action", "y"), ".squeeze(2))\n");
+}
+
+std::string source_of(const Architecture& architecture, const ft_transformer::Weights& actor) {
+  switch (architecture.network) {
+    case agents::Network::mlp:
+      return mlp_source();
+    case agents::Network::ft_transformer:
+      return ft_transformer_source(architecture);
+    case agents::Network::market_context:
+      break;
+  }
+  return market_context_source(architecture, actor);
+}
+
 }  // namespace
 
 void write_torchscript(const std::filesystem::path& path, const ft_transformer::Weights& actor,
@@ -72,7 +150,7 @@ void write_torchscript(const std::filesystem::path& path, const ft_transformer::
     module.register_buffer(attribute(name).substr(5), tensor.detach().to(at::kCPU, at::kFloat).contiguous());
   }
   module.define("def forward(self, state: Tensor) -> Tensor:\n" +
-                (architecture.network == agents::Network::mlp ? mlp_source() : ft_transformer_source(architecture)));
+                source_of(architecture, actor));
   module.train(false);
   std::ostringstream bytes;
   module.save(bytes);

@@ -17,7 +17,8 @@ using agents::Value;
 constexpr std::int64_t kPretrainedLookback = 10;
 
 struct Encoder {
-  bool used = false;        // the network is an FT-Transformer
+  bool used = false;        // the network is an FT-Transformer, or market_context
+  bool context = false;     // market_context
   std::string source;       // where that is from, if not from a parameter
   bool pretrained = false;  // it starts from weights that were trained before
 };
@@ -41,7 +42,11 @@ bool flag_of(const formats::Json& json, const std::string& where) {
 Encoder encoder_of(const Study& study, const Trial& trial, const Interpretation& how) {
   static const char* const kName = "use_ft_encoder";
   Encoder encoder;
-  if (trial.find_param(kName)) {
+  const Parameter* chosen = trial.find_param("encoder");
+  if (chosen && chosen->value != Value(std::string("auto"))) {
+    encoder.used = chosen->value != Value(std::string("mlp"));
+    encoder.context = chosen->value == Value(std::string("market_context"));
+  } else if (trial.find_param(kName)) {
     encoder.used = is_true(trial, kName);
   } else if (const formats::Json* own = find(trial.user_attributes, kName)) {
     encoder.source = "user attribute of the trial";
@@ -66,6 +71,7 @@ std::optional<std::string> inert_here(const Row& row, const Value& value, const 
   if (name == "ft_dropout") return "in PPO all dropout is 0: the ratio must be 1 on the first minibatch";
   if (row.unread) return "of the existing trainer only";
   if (row.ft_only && !encoder.used) return "the network is an MLP";
+  if (row.context_only && !encoder.context) return "the network is no market_context";
   if (value == Value(true) && !encoder.pretrained) {
     if (name == "ft_use_pretrained")
       return "no pre-trained encoder weights are given: training starts from random ones";

@@ -65,6 +65,10 @@ inline agents::Architecture small_architecture(agents::Network network, const en
   architecture.encoder.d_token = 8;
   architecture.encoder.blocks = 2;
   architecture.encoder.heads = 2;
+  architecture.context.features = static_cast<std::int64_t>(layout.features.size());
+  architecture.context.lookback = layout.lookback;
+  architecture.context.d_token = 8;
+  architecture.context.heads = 2;
   return architecture;
 }
 

@@ -58,10 +58,28 @@ inline Content small_content(agents::Network network, double tag = 0.5) {
   content.architecture.encoder.d_token = 4;
   content.architecture.encoder.blocks = 2;
   content.architecture.encoder.heads = 2;
+  content.architecture.context.features = static_cast<std::int64_t>(content.layout.features.size());
+  content.architecture.context.lookback = content.layout.lookback;
+  content.architecture.context.d_token = 8;
+  content.architecture.context.heads = 2;
   const agents::Policy policy =
       agents::make_policy(content.architecture, {.seed = 7, .log_std = tag, .policy_gain = 1.0}, at::kCPU);
   content.actor = policy.actor.clone();
   content.critic = policy.critic.clone();
+  if (network == agents::Network::market_context) {
+    ft_transformer::ContextInput input;
+    using ft_transformer::Role;
+    input.roles = {Role::reference, Role::plain, Role::log_product};
+    input.scales = {0x1p-11, 0x1p-8, 0x1p-14};
+    input.account_mean = some_states(1, 2)[0];
+    input.account_std = some_states(1, 2)[0] + 700;
+    input.market_mean = some_states(1, 3)[0];
+    input.market_std = some_states(1, 3)[0] + 900;
+    ft_transformer::MarketContextShape shape = content.architecture.context;
+    shape.assets = 2;
+    content.actor = ft_transformer::with_input(content.actor, shape, input);
+    content.critic = ft_transformer::with_input(content.critic, shape, input);
+  }
   content.rules.assets = 2;
   content.rules.lookback = 2;
   content.rules.min_qty[0] = env::minimum_quantity("BTC/USD");

@@ -16,6 +16,7 @@
 #include "platform/log.h"
 #include "platform/text.h"
 #include "train/device.h"
+#include "train/pretrain.h"
 
 namespace ristretto::train {
 namespace {
@@ -35,6 +36,15 @@ Data load_data(const Settings& settings, const env::Layout& layout, const env::R
   evaluation::SplitSettings split;
   if (!settings.run.holdout_from.empty()) split.holdout_from = parse_utc(settings.run.holdout_from);
   data.splits = evaluation::split_by_time(data.market, data.layout.lookback, split);
+  if (!settings.run.pretrained.empty()) {
+    const std::int64_t seen_until = read_pretrained(settings.run.pretrained).seen_until;
+    if (seen_until >= data.splits.holdout.first_time) {
+      throw Error(Fault::usage,
+                  str("--pretrained ", settings.run.pretrained, " has seen bars until ", iso_utc(seen_until),
+                      ", the hold-out begins at ", iso_utc(data.splits.holdout.first_time)),
+                  "pretrain again with the same --holdout-from");
+    }
+  }
   return data;
 }
 
@@ -51,7 +61,7 @@ evaluation::Actor actor_of(const Snapshot& snapshot, const env::Market& market, 
   return [policy = snapshot.policy, normalizer, device, bf16](const env::Observation& seen) {
     const at::NoGradGuard no_gradients;
     const env::Observation there{seen.account.to(device), seen.bar.to(device)};
-    return at::tanh(agents::forward(policy, normalizer->matrix(there), bf16).mean).to(seen.account.device());
+    return at::tanh(agents::forward(policy, normalizer->input(there), bf16).mean).to(seen.account.device());
   };
 }
 

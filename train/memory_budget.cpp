@@ -28,6 +28,16 @@ std::int64_t bytes_per_sample(const agents::Architecture& a) {
     const std::int64_t block = tokens * d * 2 * (2 + 3 + 2 + 2 + 8) + a.encoder.heads * tokens * tokens * 2;
     numbers += 2 * (a.encoder.blocks * block + tokens * d * 4);
   }
+  if (a.network == agents::Network::market_context) {
+    // As if every sample had a bar of its own: what is shared is known only when the samples are.
+    const ft_transformer::MarketContextShape& c = a.context;
+    const bool feature_tokens = c.tokens == ft_transformer::MarketTokens::feature;
+    const std::int64_t tokens = a.actions * c.lookback * (feature_tokens ? c.features : 1), d = c.d_token;
+    const std::int64_t queries = 1 + a.actions;
+    const std::int64_t block = tokens * d * 2 * (2 + 3 + 2 + 2 + 8) + c.heads * tokens * tokens * 2;
+    const std::int64_t read = queries * d * 2 * (2 + 3 + 2 + 2 + 8 + 4) + tokens * d * 4 + c.heads * queries * tokens * 2;
+    numbers += 2 * (c.blocks * block + tokens * d * 6 + read);
+  }
   return numbers * kFloat;
 }
 
@@ -60,7 +70,7 @@ std::int64_t micro_batch_of(const agents::Architecture& architecture, std::int64
                 "give more, or a smaller --net-dimension");
   }
   std::int64_t samples = std::min(batch_size, room / each);
-  if (device.is_cpu() && architecture.network == agents::Network::ft_transformer) {
+  if (device.is_cpu() && architecture.network != agents::Network::mlp) {
     samples = std::min(samples, kCpuSequences);
   }
   return samples;

@@ -16,6 +16,15 @@ double forward_flops(const agents::Architecture& a) {
     const auto d = static_cast<double>(a.encoder.d_token);
     const double block = s * (4 * 2 * d * d + 2 * 2 * d * 4 * d) + 2 * 2 * s * s * d;
     flops += static_cast<double>(a.encoder.blocks) * block + 2 * s * d * w;
+  } else if (a.network == agents::Network::market_context) {
+    // The encoder as if nothing were shared: how many bars a rollout meets is not known before it.
+    const ft_transformer::MarketContextShape& c = a.context;
+    const auto d = static_cast<double>(c.d_token), queries = static_cast<double>(1 + a.actions);
+    const bool feature_tokens = c.tokens == ft_transformer::MarketTokens::feature;
+    const auto tokens = static_cast<double>(a.actions * c.lookback * (feature_tokens ? c.features : 1));
+    const double block = tokens * 24 * d * d + 4 * tokens * tokens * d;
+    flops += static_cast<double>(c.blocks) * block + (tokens * 4 + queries * 20) * d * d + 4 * queries * tokens * d;
+    flops += 2 * 2 * d * w + 2 * 4 * d * (w + d * queries);
   } else {
     flops += 2 * s * w;
   }

@@ -99,18 +99,39 @@ studies::SearchSpace search_space(const Settings& settings, const std::vector<st
       throw Error(Fault::usage, str("--space names the unknown parameter '", name, "'"),
                   str("did you mean '", nearest_name(name, names), "'?"));
     }
-    if (row->unread || (row->ft_only && !settings.hyperparameters.use_ft_encoder)) {
-      throw Error(Fault::usage, str("--space names ", name, ", which this network does not read"));
-    }
     if (settings.source_of(name) != "default") {
       throw Error(Fault::usage, str("--space names ", name, ", which is fixed by ", settings.source_of(name)),
                   "leave out one of the two");
     }
     given[name] = parse_range(*row, text, text.substr(equals + 1));
   }
+  // Where the network itself is searched, what any of them reads is.
+  std::vector<Settings> networks{settings};
+  if (const auto found = given.find("encoder"); found != given.end()) {
+    networks.clear();
+    for (const agents::Value& choice : std::get<Choices>(found->second).choices) {
+      networks.push_back(settings);
+      networks.back().hyperparameters.encoder = std::get<std::string>(choice);
+      if (settings.run.serving == "cappuccino" && agents::has_attention(networks.back().hyperparameters)) {
+        throw Error(Fault::usage,
+                    str("--space names encoder ", agents::text_of(choice), ", and --serving cappuccino builds an MLP"),
+                    "add --serving ristretto");
+      }
+    }
+  }
+  const auto is_read = [&](const agents::Row& row) {
+    return !row.unread && std::any_of(networks.begin(), networks.end(), [&](const Settings& each) {
+      return agents::reads(each.hyperparameters, row);
+    });
+  };
+  for (const auto& [name, range] : given) {
+    if (!is_read(*agents::find_row(name))) {
+      throw Error(Fault::usage, str("--space names ", name, ", which this network does not read"));
+    }
+  }
   bool any = false;
   for (const agents::Row& row : agents::table()) {
-    if (row.unread || (row.ft_only && !settings.hyperparameters.use_ft_encoder)) continue;
+    if (!is_read(row)) continue;
     if (const auto found = given.find(row.name); found != given.end()) {
       out.emplace_back(row.name, found->second);
       any = true;

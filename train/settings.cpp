@@ -83,6 +83,8 @@ const std::vector<RunRow>& run_table() {
       {"portfolios", &S::portfolios, "N", false,
        "stepped together; default: batch_size * minibatches / base_target_step, rounded up to a multiple of 64"},
       {"memory_budget", &S::memory_budget, "SIZE", true, "such as 4GiB; default: 85 % of what the device reports free"},
+      {"pretrained", &S::pretrained, "FILE", false,
+       "start market_context's encoder from this file of `ristretto pretrain`; default: random weights"},
       {"device", &S::device, "NAME", true, "auto, cpu, cuda or hip"},
       {"precision", &S::precision, "NAME", true, "fp32 or bf16 (of the networks' forward and backward)"},
       {"threads", &S::threads, "N", true, "CPU threads; default: all"},
@@ -136,7 +138,7 @@ std::string Settings::as_ini() const {
   out += "\n[hyperparameters]\n";
   for (const agents::Row& row : agents::table()) {
     // What the network does not read would be an error if it were read back as chosen.
-    const bool unread = row.ft_only && !hyperparameters.use_ft_encoder;
+    const bool unread = !agents::reads(hyperparameters, row);
     out += str(unread ? "; " : "", row.name, " = ", agents::text_of(agents::get(hyperparameters, row)), "  ; ",
                source_of(row.name), "\n");
   }
@@ -177,16 +179,21 @@ std::vector<Given> read_environment() {
 }
 
 std::vector<std::string> apply_serving(Settings& settings) {
+  if (!settings.run.pretrained.empty() && settings.source_of("ft_use_pretrained") == "default") {
+    settings.hyperparameters.ft_use_pretrained = true;
+    settings.sources["ft_use_pretrained"] = "--pretrained";
+  }
   RunSettings& run = settings.run;
   agents::Hyperparameters& hp = settings.hyperparameters;
-  if (run.serving.empty()) run.serving = hp.use_ft_encoder ? "ristretto" : "cappuccino";
+  if (run.serving.empty()) run.serving = agents::has_attention(hp) ? "ristretto" : "cappuccino";
   if (run.serving != "cappuccino" && run.serving != "ristretto") {
     throw Error(Fault::usage, str("--serving is '", run.serving, "', expected cappuccino or ristretto"));
   }
   const bool cappuccino = run.serving == "cappuccino";
-  if (cappuccino && hp.use_ft_encoder) {
+  if (cappuccino && agents::has_attention(hp)) {
     throw Error(Fault::usage,
-                "--serving cappuccino builds an MLP whatever the parameters say; this model is an FT-Transformer",
+                str("--serving cappuccino builds an MLP whatever the parameters say; this model is ",
+                    agents::network_of(hp) == "market_context" ? "a market_context" : "an FT-Transformer"),
                 "use --serving ristretto");
   }
   if (run.features.empty()) run.features = cappuccino ? "alpaca-14" : "alpaca-14b";
@@ -215,16 +222,27 @@ std::vector<std::string> apply_serving(Settings& settings) {
 void check(const Settings& settings) {
   agents::check(settings.hyperparameters);
   const RunSettings& run = settings.run;
-  if (!settings.hyperparameters.use_ft_encoder) {
-    for (const agents::Row& row : agents::table()) {
-      const std::string& source = settings.source_of(row.name);
-      if (row.ft_only && source != "default" && source.rfind("study", 0) != 0) {
-        throw Error(Fault::usage,
-                    str("--", dashed(row.name), " (", source,
-                        ") is read by the FT-Transformer only, and the network is an MLP"),
-                    "add --use-ft-encoder true, or leave it out");
-      }
-    }
+  for (const agents::Row& row : agents::table()) {
+    const std::string& source = settings.source_of(row.name);
+    if (agents::reads(settings.hyperparameters, row) || source == "default" || source.rfind("study", 0) == 0) continue;
+    const std::string network = agents::network_of(settings.hyperparameters);
+    throw Error(Fault::usage,
+                str("--", dashed(row.name), " (", source, ") is read by ",
+                    row.context_only ? "market_context" : "the FT-Transformer", " only, and the network is ",
+                    network == "mlp" ? "an MLP" : network),
+                row.context_only ? "add --encoder market_context, or leave it out"
+                                 : "add --use-ft-encoder true, or leave it out");
+  }
+  if (settings.hyperparameters.ft_use_pretrained && run.pretrained.empty()) {
+    throw Error(Fault::usage, "ft_use_pretrained is true, and no file of pre-trained weights is given",
+                "add --pretrained FILE, or --ft-use-pretrained false");
+  }
+  if (!run.pretrained.empty() && agents::network_of(settings.hyperparameters) != "market_context" &&
+      settings.source_of("encoder").rfind("study", 0) != 0) {
+    throw Error(Fault::usage,
+                str("--pretrained is read by market_context only, and the network is ",
+                    agents::network_of(settings.hyperparameters)),
+                "add --encoder market_context, or leave it out");
   }
   if (run.precision != "fp32" && run.precision != "bf16") bad_value("precision", run.precision, "fp32 or bf16");
   if (!run.time_budget.empty() && !parse_duration(run.time_budget)) {
@@ -280,11 +298,24 @@ agents::Architecture architecture_of(const Settings& settings) {
   const agents::Hyperparameters& hp = settings.hyperparameters;
   const env::Layout layout = layout_of(settings);
   agents::Architecture architecture;
-  architecture.network = hp.use_ft_encoder ? agents::Network::ft_transformer : agents::Network::mlp;
+  const std::string network = agents::network_of(hp);
   architecture.observation = layout.size();
   architecture.width = hp.net_dimension;
   architecture.actions = layout.assets_count();
-  if (hp.use_ft_encoder) {
+  if (network == "market_context") {
+    architecture.network = agents::Network::market_context;
+    ft_transformer::MarketContextShape& context = architecture.context;
+    context.assets = layout.assets_count();
+    context.features = static_cast<std::int64_t>(layout.features.size());
+    context.lookback = layout.lookback;
+    context.tokens =
+        hp.market_tokens == "asset" ? ft_transformer::MarketTokens::asset : ft_transformer::MarketTokens::feature;
+    context.d_token = hp.ft_d_token;
+    context.blocks = hp.ft_n_blocks;
+    context.heads = hp.ft_n_heads;
+    context.width = hp.net_dimension;
+  } else if (network == "ft_transformer") {
+    architecture.network = agents::Network::ft_transformer;
     architecture.encoder.features = layout.size();
     architecture.encoder.d_token = hp.ft_d_token;
     architecture.encoder.blocks = hp.ft_n_blocks;

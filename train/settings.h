@@ -29,6 +29,7 @@ struct RunSettings {
   std::string time_budget;
   std::int64_t portfolios = 0;
   std::string memory_budget;
+  std::string pretrained;
   std::string device = "auto";
   std::string precision = "fp32";
   std::int64_t threads = 0;

@@ -20,6 +20,7 @@
 #include "platform/log.h"
 #include "platform/text.h"
 #include "train/device.h"
+#include "train/pretrain.h"
 #include "train/run_log.h"
 #include "train/schedule.h"
 #include "train/start.h"
@@ -131,6 +132,22 @@ agents::PpoSettings ppo_settings(const Settings& settings, const Plan& plan) {
   return ppo;
 }
 
+// Random weights, the encoder's from a file where one is given, held fast where that is wanted.
+agents::Policy first_policy(const Settings& settings, c10::Device device) {
+  const agents::Hyperparameters& hp = settings.hyperparameters;
+  agents::Policy policy = agents::make_policy(
+      architecture_of(settings), {static_cast<std::uint64_t>(settings.run.seed), hp.log_std_init, 0.01}, device);
+  if (!hp.ft_use_pretrained || policy.architecture.network != agents::Network::market_context) return policy;
+  start_from(read_pretrained(settings.run.pretrained), settings.run.pretrained, layout_of(settings), policy);
+  if (!hp.ft_freeze_encoder) return policy;
+  for (auto* weights : {&policy.actor, &policy.critic}) {
+    for (const auto& [name, tensor] : *weights) {
+      if (name.starts_with("encoder.")) weights->at(name).requires_grad_(false);
+    }
+  }
+  return policy;
+}
+
 }  // namespace
 
 // Running sums of each world's episode, on the host.
@@ -212,10 +229,9 @@ struct Trainer::State {
                       options.episode_bars = s.run.episode_bars;
                       return options;
                     }()),
-        policy(agents::make_policy(architecture_of(s),
-                                   {static_cast<std::uint64_t>(s.run.seed), s.hyperparameters.log_std_init, 0.01}, d)),
+        policy(first_policy(s, d)),
         initial_actor(policy.actor.clone()),
-        normalizer(market, layout_of(s), account_prior(train, rules_of(s), plan.samples)),
+        normalizer(market, layout_of(s), account_prior(train, rules_of(s), plan.samples), policy.architecture.network),
         rewards(plan.portfolios, s.hyperparameters.gamma),
         optimizer(parameters(policy), {0.9, 0.999, s.hyperparameters.adam_epsilon, 0}),
         ppo(policy, normalizer, optimizer, ppo_settings(s, plan), shard()) {}
@@ -399,7 +415,7 @@ struct Trainer::State {
               metrics.policy_loss, ", value loss ", metrics.value_loss, ", gradient norm ", metrics.gradient_norm, ")"),
           "the last good checkpoint is kept; a smaller --learning-rate or --max-grad-norm may help");
     }
-    normalizer.update_account(rollout.account);
+    normalizer.update_account(rollout.account, rollout.bar);
     profile.enter("other");
     frozen = metrics.optimizer_steps == 0 ? frozen + 1 : 0;
     if (frozen >= kFrozenIterations) {

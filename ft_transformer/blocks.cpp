@@ -1,0 +1,102 @@
+#include "ft_transformer/blocks.h"
+
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <c10/core/DispatchKeySet.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace ristretto::ft_transformer {
+namespace {
+
+constexpr double kLayerNormEpsilon = 1e-5;
+constexpr std::int64_t kMaxSequences = 32768;  // of one attention call; the fused kernels fail at 65,536
+
+// [B, T, d] -> [B, heads, T, d/heads].
+at::Tensor split_heads(const at::Tensor& x, std::int64_t heads) {
+  return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
+}
+
+// q [B, h, Q, d/h], k and v [B, h, T, d/h] -> [B, h, Q, d/h].
+// One kernel for every device: on a CPU products written out are a tenth faster only where their scores fit into the
+// cache (32 sequences at a time), 1.6 times slower elsewhere, and keep the scores for the backward pass.
+at::Tensor attend_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  if (!q.is_cpu()) return at::scaled_dot_product_attention(q, k, v);
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);  // heads of 8: bf16 is slower
+  const auto type = q.scalar_type() == at::kBFloat16 ? at::kFloat : q.scalar_type();
+  return at::scaled_dot_product_attention(q.to(type), k.to(type), v.to(type));
+}
+
+}  // namespace
+
+at::Tensor Builder::add(const std::string& name, at::IntArrayRef sizes, double value) {
+  at::Tensor tensor = at::empty(sizes, at::kFloat);
+  if (generator_.defined()) tensor.fill_(value);
+  weights_.add(name, tensor);
+  return tensor;
+}
+
+void Builder::uniform(const std::string& name, at::IntArrayRef sizes, double bound) {
+  const at::Tensor tensor = add(name, sizes);
+  if (generator_.defined()) uniform_(tensor, bound, generator_);
+}
+
+void Builder::xavier(const std::string& name, at::IntArrayRef sizes, double gain) {
+  const at::Tensor tensor = add(name, sizes);
+  if (generator_.defined()) xavier_uniform_(tensor, gain, generator_);
+}
+
+void Builder::linear(const std::string& name, std::int64_t in, std::int64_t out, double gain, bool zero_bias) {
+  if (!published_) {
+    xavier(name + ".weight", {out, in}, gain);
+    add(name + ".bias", {out});
+    return;
+  }
+  const double bound = 1 / std::sqrt(static_cast<double>(in));
+  uniform(name + ".weight", {out, in}, bound);
+  if (zero_bias) {
+    add(name + ".bias", {out});
+  } else {
+    uniform(name + ".bias", {out}, bound);
+  }
+}
+
+void Builder::orthogonal(const std::string& name, std::int64_t in, std::int64_t out, double gain) {
+  const at::Tensor tensor = add(name + ".weight", {out, in});
+  if (generator_.defined()) orthogonal_(tensor, gain, generator_);
+  add(name + ".bias", {out});
+}
+
+void Builder::norm(const std::string& name) {
+  add(name + ".weight", {d_token_}, 1);
+  add(name + ".bias", {d_token_});
+}
+
+at::Tensor linear(const Weights& weights, const std::string& name, const at::Tensor& x) {
+  return at::linear(x, weights.at(name + ".weight"), weights.at(name + ".bias"));
+}
+
+at::Tensor norm(const Weights& weights, const std::string& name, const at::Tensor& x) {
+  const at::Tensor& weight = weights.at(name + ".weight");
+  return at::layer_norm(x, weight.sizes(), weight, weights.at(name + ".bias"), kLayerNormEpsilon);
+}
+
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t heads) {
+  const at::Tensor queries = split_heads(q, heads), keys = split_heads(k, heads), values = split_heads(v, heads);
+  std::vector<at::Tensor> chunks;
+  for (std::int64_t first = 0; first < q.size(0) || chunks.empty(); first += kMaxSequences) {
+    const std::int64_t count = std::min(kMaxSequences, q.size(0) - first);
+    chunks.push_back(
+        attend_heads(queries.narrow(0, first, count), keys.narrow(0, first, count), values.narrow(0, first, count)));
+  }
+  const at::Tensor joined = chunks.size() == 1 ? chunks.front() : at::cat(chunks);
+  return joined.transpose(1, 2).reshape(q.sizes());
+}
+
+}  // namespace ristretto::ft_transformer
