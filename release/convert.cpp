@@ -94,7 +94,6 @@ env::Layout target_layout(const ConvertRequest& request, const env::Layout& from
   env::Layout to = from;
   to.features = env::feature_set(request.to);
   if (request.lookback) to.lookback = *request.lookback;
-  if (to.lookback < 1) throw Error(Fault::usage, str("--lookback is ", to.lookback, ", expected at least 1"));
   if (request.assets) to.assets = *request.assets;
   return to;
 }

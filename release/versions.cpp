@@ -125,6 +125,7 @@ std::vector<Version> VersionStore::list(const std::string& name) const {
     try {
       if (const auto manifest = read_manifest(version.path)) {
         version.status = text_field(*manifest, "status");
+        if (version.status.empty()) version.status = "unproven";  // adopted with a manifest of its own
         version.parent = text_field(*manifest, "parent");
         version.created = text_field(*manifest, "created");
       }

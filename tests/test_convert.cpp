@@ -248,7 +248,7 @@ TEST_CASE("convert: what cannot work is said in one sentence, with its exit code
   expect(path("mlp_85") + out + "--to alpaca-15", 2, "alpaca-14");
   expect(path("mlp_85") + out + "--to 239", 2, "--to alpaca-11 --lookback 3");
   expect(path("mlp_85") + out + "--to alpaca-11", 2, "already");
-  expect(path("mlp_85") + out + "--to alpaca-14 --lookback 0", 2, "--lookback");
+  expect(path("mlp_85") + out + "--to alpaca-14 --lookback 0", 2, "lookback is 0");
   expect(path("mlp_85") + " --to alpaca-14 --out '" + scratch.path().string() + "'", 2, "exists already");
   expect(path("broken/nan_weight") + out + "--to alpaca-14", 4, "NaN");
   expect(path("broken/no_actor") + out + "--to alpaca-14", 4, "no actor.pth");

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "python"))
-from ristretto_deployment import Deployment  # noqa: E402
+from ristretto_deployment import Deployment, DeploymentError  # noqa: E402
 
 
 class Mlp(nn.Module):
@@ -58,6 +58,16 @@ def main(directory, states_file, actions_file):
     assert trial.params["batch_size"] == 2048 and type(trial.params["batch_size"]) is int, trial.params
     assert trial.params["use_lr_schedule"] is True and trial.params["gamma"] == 0.97, trial.params
     assert trial.user_attrs == {"sharpe_list_bot": [0.25, -0.5], "timeframe": "1h"}, trial.user_attrs
+
+    policy = Deployment(directory)
+    policy.require_layout(policy.layout)
+    for names, part in ((policy.layout[1:], "1 missing (cash)"), (policy.layout[::-1], "number 0 is"),
+                        (policy.layout + ["x"], "1 unknown to it (x)")):
+        try:
+            policy.require_layout(names)
+            raise AssertionError(f"another layout was accepted: {part}")
+        except DeploymentError as error:
+            assert part in str(error), error
 
     for form in ("policy.pt", "actor.safetensors", "actor.pth"):
         answers[form] = torch.from_numpy(Deployment(directory, form).action(states.numpy()))
