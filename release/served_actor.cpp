@@ -37,9 +37,10 @@ std::optional<env::Layout> served_layout(const Model& model) {
 
 evaluation::Actor actor_of(const Model& model, const env::Layout& layout, const env::Market& market) {
   const bool any_assets = model.architecture.network == agents::Network::market_context;
-  const bool fits = any_assets ? static_cast<std::int64_t>(layout.features.size()) == model.architecture.context.features &&
-                                     layout.lookback == model.architecture.context.lookback
-                               : layout.size() == model.architecture.observation;
+  const bool fits = any_assets
+                        ? static_cast<std::int64_t>(layout.features.size()) == model.architecture.context.features &&
+                              layout.lookback == model.architecture.context.lookback
+                        : layout.size() == model.architecture.observation;
   if (!fits) {
     throw Error(Fault::incompatible, str(model.path.string(), " takes ", model.architecture.observation,
                                          " values, the layout has ", layout.size()));
