@@ -21,9 +21,9 @@ class BarOrder {
   std::int64_t samples() const { return static_cast<std::int64_t>(by_bar_.size()); }
 
   struct Epoch {
-    at::Tensor index;                        // [S] int64: the samples in order
-    at::Tensor bars;                         // [D] int32: the bars in order
-    at::Tensor place;                        // [S] int64: of each sample in order, its bar's place among them
+    at::Tensor index;                         // [S] int64: the samples in order
+    at::Tensor bars;                          // [D] int32: the bars in order
+    at::Tensor place;                         // [S] int64: of each sample in order, its bar's place among them
     std::vector<std::int64_t> place_on_host;  // the same
 
     // The distinct bars of `count` samples from `begin` on.

@@ -33,7 +33,8 @@ class Autocast {
 
 Outputs forward(const Policy& policy, const Input& input, bool bf16) {
   const Autocast autocast(bf16, input.samples().device().type());
-  return {actor_mean(policy.actor, policy.architecture, input), critic_value(policy.critic, policy.architecture, input)};
+  return {actor_mean(policy.actor, policy.architecture, input),
+          critic_value(policy.critic, policy.architecture, input)};
 }
 
 at::Tensor forward_mean(const Policy& policy, const Input& input, bool bf16) {

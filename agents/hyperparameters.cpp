@@ -150,7 +150,7 @@ std::vector<Row> make_table() {
        Choices{{std::string("auto"), std::string("mlp"), std::string("ft_transformer"), std::string("market_context")}},
        {},
        used,
-       "the network: mlp, ft_transformer or market_context; auto: what use_ft_encoder says"},
+       "the network, whatever use_ft_encoder says; auto: as that says"},
       {"use_ft_encoder", &H::use_ft_encoder, either, {}, used, "the network is an FT-Transformer, otherwise an MLP"},
       context_only({"market_tokens",
                     &H::market_tokens,
@@ -302,10 +302,6 @@ void check(const Hyperparameters& values) {
                 "lr_schedule_factor is 0 with lr_schedule_type exponential, expected a share above 0: an exponential "
                 "decay never reaches 0",
                 "give --lr-schedule-factor 0.05, or --lr-schedule-type linear");
-  }
-  if (values.use_ft_encoder && values.encoder != "auto" && values.encoder != "ft_transformer") {
-    throw Error(Fault::usage, str("encoder is ", values.encoder, " and use_ft_encoder is true: they contradict"),
-                "leave --use-ft-encoder out");
   }
   if (!has_attention(values)) return;
   if (values.ft_d_token % values.ft_n_heads != 0) {

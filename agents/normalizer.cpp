@@ -42,10 +42,10 @@ at::Tensor divisor_of(const at::Tensor& mean, const at::Tensor& variance) {
 // How each feature is made alike for all assets. The indicators that are ratios or bounded already stay as they are.
 std::vector<ft_transformer::Role> roles_of(const std::vector<std::string>& features) {
   using ft_transformer::Role;
-  static const std::map<std::string, Role> kRoles{
-      {"open", Role::log_ratio}, {"high", Role::log_ratio},    {"low", Role::log_ratio}, {"close", Role::reference},
-      {"macd", Role::ratio},     {"macd_signal", Role::ratio}, {"macd_hist", Role::ratio},
-      {"volume", Role::log_product}};
+  static const std::map<std::string, Role> kRoles{{"open", Role::log_ratio},  {"high", Role::log_ratio},
+                                                  {"low", Role::log_ratio},   {"close", Role::reference},
+                                                  {"macd", Role::ratio},      {"macd_signal", Role::ratio},
+                                                  {"macd_hist", Role::ratio}, {"volume", Role::log_product}};
   std::vector<Role> roles;
   for (const std::string& feature : features) {
     const auto found = kRoles.find(feature);
@@ -110,6 +110,10 @@ Normalizer::Normalizer(const env::Market& market, const env::Layout& layout, con
   const auto [variance, mean] = at::var_mean(at::cat(rows), at::IntArrayRef{0}, /*unbiased=*/false);
   market_mean_ = mean.to(at::kCPU);
   market_std_ = divisor_of(market_mean_, variance.to(at::kCPU));
+  if (across_assets_) {  // as the file holds them
+    market_mean_ = market_mean_.to(at::kFloat).to(at::kDouble);
+    market_std_ = market_std_.to(at::kFloat).to(at::kDouble);
+  }
   tech_ = market.tech;
   account_.mean = account_.mean.to(tech_.device(), at::kDouble);
   account_.variance = account_.variance.to(tech_.device(), at::kDouble);
@@ -158,12 +162,13 @@ void Normalizer::take_account_statistics() {
   account_scale_ = (1.0 / divisor_of(account_.mean, account_.variance)).to(at::kFloat);
 }
 
-// Across assets: cash and each holding's value.
+// Across assets: cash and each holding's value, float64.
 at::Tensor Normalizer::account_values(const at::Tensor& account, const at::Tensor& bar) const {
-  if (!close_.defined()) return account;
+  const at::Tensor units = account.to(at::kDouble);
+  if (!close_.defined()) return units;
   const std::int64_t assets = account.size(1) - 1;
-  const at::Tensor values = account.narrow(1, 1, assets) * close_.index_select(0, bar);
-  return at::cat({account.narrow(1, 0, 1), values}, 1);
+  const at::Tensor values = units.narrow(1, 1, assets) * close_.index_select(0, bar);
+  return at::cat({units.narrow(1, 0, 1), values}, 1);
 }
 
 Input Normalizer::input(const env::Observation& observation, const DistinctBars* distinct) const {
@@ -174,7 +179,8 @@ Input Normalizer::input(const env::Observation& observation, const DistinctBars*
   const std::int64_t assets = values.size(1) - 1;
   out.account = at::cat({(values.narrow(1, 0, 1) - account_shift_[0]) * account_scale_[0],
                          (values.narrow(1, 1, assets) - account_shift_[1]) * account_scale_[1]},
-                        1);
+                        1)
+                    .to(at::kFloat);
   const at::Tensor& bars = distinct ? distinct->bars : observation.bar;
   if (distinct) out.window = distinct->place;
   const std::int64_t rows = table_.size(0), columns = table_.size(1);
@@ -208,14 +214,13 @@ void Normalizer::update_account(const at::Tensor& account, const at::Tensor& bar
   if (!lookback_) return;
   if (across_assets_) {
     const at::NoGradGuard no_grad;
-    const at::Tensor values =
-        account_values(account.reshape({-1, account.size(-1)}), bar.reshape({-1})).to(at::kDouble);
+    const at::Tensor values = account_values(account.reshape({-1, account.size(-1)}), bar.reshape({-1}));
     const auto [variance, mean] = at::var_mean(values, at::IntArrayRef{0}, /*unbiased=*/false);
     const std::int64_t assets = values.size(1) - 1;
     const auto rows = static_cast<double>(values.size(0));
     const RunningMoments holdings = pooled(mean.narrow(0, 1, assets), variance.narrow(0, 1, assets), rows);
-    account_.add({at::cat({mean.narrow(0, 0, 1), holdings.mean}), at::cat({variance.narrow(0, 0, 1), holdings.variance}),
-                  rows});
+    account_.add(
+        {at::cat({mean.narrow(0, 0, 1), holdings.mean}), at::cat({variance.narrow(0, 0, 1), holdings.variance}), rows});
   } else {
     account_.update(account);
   }

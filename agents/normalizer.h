@@ -29,11 +29,11 @@ struct DistinctBars {
   at::Tensor place;  // [B] int64
 };
 
-// Turns observations into what networks read. For a plain one the matrix that networks read in training: (raw - mean) / max(std, 1e-6 max(|mean|, 1)), a
-// constant column's std 1, no clip. The market's part is exact, once, from the training bars, shared by all lags; the
-// account's part runs. For market_context the same of relative features (ft_transformer/market_context.h), with
-// statistics shared by all assets: one of cash, one of a holding's value, one a feature. Owned by one trainer; input()
-// is the one that matters.
+// Turns observations into what networks read. For a plain one the matrix that networks read in training: (raw - mean) /
+// max(std, 1e-6 max(|mean|, 1)), a constant column's std 1, no clip. The market's part is exact, once, from the
+// training bars, shared by all lags; the account's part runs. For market_context the same of relative features
+// (ft_transformer/market_context.h), with statistics shared by all assets: one of cash, one of a holding's value, one a
+// feature. Owned by one trainer; input() is the one that matters.
 class Normalizer {
  public:
   // Statistics of tech over the market's segments. account_prior: mean, variance and weight of the account's part
@@ -71,7 +71,7 @@ class Normalizer {
   at::Tensor alike(const at::Tensor& rows) const;
   at::Tensor account_values(const at::Tensor& account, const at::Tensor& bar) const;
 
-  bool across_assets_ = false;  // market_context
+  bool across_assets_ = false;               // market_context
   std::vector<ft_transformer::Role> roles_;  // of the features, only then
   std::int64_t account_size_ = 0;
   std::int64_t lookback_ = 0;            // 0: no market

@@ -27,14 +27,14 @@ struct Architecture {
   std::int64_t actions = 0;                  // A
   Activation activation = Activation::relu;  // relu in every deployed file
   Distribution distribution = Distribution::tanh_gaussian;
-  ft_transformer::EncoderShape encoder;  // ft_transformer only; its features are S, its output W, its dropout 0,
-                                         // whatever stands there: the ratio must be 1 on the first minibatch
+  ft_transformer::EncoderShape encoder;        // ft_transformer only; its features are S, its output W, its dropout 0,
+                                               // whatever stands there: the ratio must be 1 on the first minibatch
   ft_transformer::MarketContextShape context;  // market_context only; its assets are A, its width W. S follows from it
 };
 
 // What networks read. A plain one reads the matrix; one that shares work by bar reads the account and, of each distinct
-// bar, one window. market_context reads either: the matrix is then the served observation, through the weights "input.*"
-// of its file.
+// bar, one window. market_context reads either: the matrix is then the served observation, through the weights
+// "input.*" of its file.
 struct Input {
   Input() = default;
   Input(at::Tensor matrix) : x(std::move(matrix)) {}  // NOLINT: a matrix is an input

@@ -47,14 +47,26 @@ struct Ppo::Samples {
 
   std::int64_t size() const { return value.size(0); }
   Samples at(const at::Tensor& index) const {
-    return {rows(account, index), rows(bar, index),       rows(u, index),     rows(log_probability, index),
-            rows(value, index),   rows(advantage, index), rows(target, index),       order,
+    return {rows(account, index),
+            rows(bar, index),
+            rows(u, index),
+            rows(log_probability, index),
+            rows(value, index),
+            rows(advantage, index),
+            rows(target, index),
+            order,
             first};
   }
   Samples narrow(std::int64_t begin, std::int64_t count) const {
-    return {rows(account, begin, count),         rows(bar, begin, count),   rows(u, begin, count),
-            rows(log_probability, begin, count), rows(value, begin, count), rows(advantage, begin, count),
-            rows(target, begin, count),          order,                     first + begin};
+    return {rows(account, begin, count),
+            rows(bar, begin, count),
+            rows(u, begin, count),
+            rows(log_probability, begin, count),
+            rows(value, begin, count),
+            rows(advantage, begin, count),
+            rows(target, begin, count),
+            order,
+            first + begin};
   }
 };
 

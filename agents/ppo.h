@@ -61,9 +61,9 @@ class Ppo {
   Ppo(Policy& policy, const Normalizer& normalizer, Optimizer& optimizer, const PpoSettings& settings,
       const Shard& shard = {});
   // reward: [horizon, N] as the learner shall see it (normalised). Reads the device once, at the end (with kl_target,
-  // once a minibatch; where work is shared by bar, once at the start). `iteration` numbers the shuffles (counter-based with seed). `keep_going` is asked before each
-  // minibatch; false ends the update there. Out of memory halves settings().micro_batch for good and goes on
-  // (performance.md, rule 5).
+  // once a minibatch; where work is shared by bar, once at the start). `iteration` numbers the shuffles (counter-based
+  // with seed). `keep_going` is asked before each minibatch; false ends the update there. Out of memory halves
+  // settings().micro_batch for good and goes on (performance.md, rule 5).
   UpdateMetrics update(const Rollout& rollout, const at::Tensor& reward, double learning_rate, double clip_range,
                        std::uint64_t seed, std::int64_t iteration, const std::function<bool()>& keep_going = {});
   PpoSettings& settings() { return settings_; }

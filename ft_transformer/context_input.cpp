@@ -151,18 +151,23 @@ at::Tensor served_forward(const Weights& weights, const MarketContextShape& shap
   }
   const std::vector<double> scales = numbers_of(weights.at("input.scales"));
   const std::vector<Role> roles = roles_of(weights);
-  // Division by powers of two is exact: the raw values of training.
-  const at::Tensor raw = (x.narrow(1, 1 + assets, assets * shape.features * shape.lookback) / scales[2])
+  // In float64, as training made its table: a logarithm of money has few float32 digits behind its point. Division by
+  // powers of two gives the raw values of training.
+  const at::Tensor state = x.to(at::kDouble);
+  const at::Tensor raw = (state.narrow(1, 1 + assets, assets * shape.features * shape.lookback) / scales[2])
                              .view({x.size(0), shape.lookback, assets, shape.features});
-  at::Tensor holdings = x.narrow(1, 1, assets) / scales[1];
+  at::Tensor holdings = state.narrow(1, 1, assets) / scales[1];
   if (const std::int64_t close = reference_column(roles); close >= 0) {
     holdings = holdings * raw.select(1, 0).select(-1, close);
   }
   const at::Tensor &mean = weights.at("input.account_mean"), &std = weights.at("input.account_std");
-  const at::Tensor account = at::cat({(x.narrow(1, 0, 1) / scales[0] - mean[0]) / std[0], (holdings - mean[1]) / std[1]}, 1);
+  const at::Tensor account =
+      at::cat({(state.narrow(1, 0, 1) / scales[0] - mean[0]) / std[0], (holdings - mean[1]) / std[1]}, 1)
+          .to(x.scalar_type());
   const at::Tensor windows =
       ((relative_features(raw, roles) - weights.at("input.market_mean")) / weights.at("input.market_std"))
           .transpose(1, 2)
+          .to(x.scalar_type())
           .contiguous();
   return read_context(weights, shape, head, market_context(weights, shape, windows), account, {});
 }

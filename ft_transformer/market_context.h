@@ -1,7 +1,7 @@
 // The network whose encoder is shared by all portfolios at a bar (performance.md, "market_context"): the market's
-// tokens attend to each other only and are encoded once per window, the portfolio's tokens (cash, one per holding) query
-// that encoding, a trunk and heads follow. All weights are shared across assets: any number of assets is served, and
-// their order does not matter.
+// tokens attend to each other only and are encoded once per window, the portfolio's tokens (cash, one per holding)
+// query that encoding, a trunk and heads follow. All weights are shared across assets: any number of assets is served,
+// and their order does not matter.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,7 +18,7 @@ namespace ristretto::ft_transformer {
 enum class MarketTokens { asset, feature };
 
 struct MarketContextShape {
-  std::int64_t assets = 0;  // n that it was trained with; forward() takes any
+  std::int64_t assets = 0;    // n that it was trained with; forward() takes any
   std::int64_t features = 0;  // F of an asset
   std::int64_t lookback = 1;  // L
   MarketTokens tokens = MarketTokens::asset;
@@ -34,8 +34,8 @@ void check(const MarketContextShape& shape);
 enum class ContextHead { actor, critic };
 
 // Names, order and initial values: encoder.* Xavier with W_out and linear2 scaled as the FT-Transformer's, portfolio.*
-// likewise, net.* and head.* orthogonal, the last layer with `last_gain`. With an undefined generator the values are not
-// set.
+// likewise, net.* and head.* orthogonal, the last layer with `last_gain`. With an undefined generator the values are
+// not set.
 void add_market_context_weights(Weights& weights, const MarketContextShape& shape, ContextHead head, double last_gain,
                                 at::Generator generator);
 // The part "encoder." of them, which pre-training fits and both networks may start from.
@@ -69,10 +69,10 @@ std::int64_t reference_column(const std::vector<Role>& roles);
 
 // All that turns a served observation into what the network reads; in files as weights "input.*".
 struct ContextInput {
-  std::vector<Role> roles;                // [F]
-  std::vector<double> scales{1, 1, 1};    // of cash, holdings and features in the observation
-  at::Tensor account_mean, account_std;   // [2] of cash, and of a holding's value
-  at::Tensor market_mean, market_std;     // [F] of relative features
+  std::vector<Role> roles;               // [F]
+  std::vector<double> scales{1, 1, 1};   // of cash, holdings and features in the observation
+  at::Tensor account_mean, account_std;  // [2] of cash, and of a holding's value
+  at::Tensor market_mean, market_std;    // [F] of relative features
 };
 inline constexpr int kContextFormat = 1;  // input.form's first number
 // The weights "input.*" (float32) in front of the network's: what a file holds.

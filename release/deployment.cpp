@@ -91,8 +91,7 @@ std::int64_t heads_of(const Surroundings& around, const fs::path& path) {
 
 Model model_of(const Weights& weights, const fs::path& path, const Surroundings& around) {
   Model model;
-  const bool transformer =
-      weights.contains("encoder.tokenizer.weight") && !ft_transformer::is_market_context(weights);
+  const bool transformer = weights.contains("encoder.tokenizer.weight") && !ft_transformer::is_market_context(weights);
   model.architecture = agents::architecture_of(weights, transformer ? heads_of(around, path) : 0, path.string());
   model.actor = ordered(weights, agents::actor_template(model.architecture), path.string());
   model.manifest = around.manifest;

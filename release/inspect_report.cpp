@@ -61,11 +61,11 @@ std::vector<std::string> lines_of(const Inspection& inspection) {
     }
     if (a->network == agents::Network::market_context) {
       const auto& context = a->context;
-      network += str(", one token ",
-                     context.tokens == ft_transformer::MarketTokens::asset ? "an asset and lag" : "a feature", " of ",
-                     context.d_token, ", ", context.blocks, " blocks, ", context.heads,
-                     " heads; weights shared by all assets: any number of them is served, each of ", context.features,
-                     " features, lookback ", context.lookback);
+      network +=
+          str(", one token ", context.tokens == ft_transformer::MarketTokens::asset ? "an asset and lag" : "a feature",
+              " of ", context.d_token, ", ", context.blocks, " blocks, ", context.heads,
+              " heads; weights shared by all assets: any number of them is served, each of ", context.features,
+              " features, lookback ", context.lookback);
     }
     add("network", network);
     std::vector<std::string> fits;

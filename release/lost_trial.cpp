@@ -56,8 +56,7 @@ std::string contradiction(const Trial& trial, const agents::Architecture& archit
     return transformer ? "it has no parameters of an encoder" : "it has parameters of an encoder, the weights none";
   }
   for (const std::string& difference :
-       {differs("net_dimension", architecture.width),
-        transformer ? differs("ft_d_token", d_token) : std::string(),
+       {differs("net_dimension", architecture.width), transformer ? differs("ft_d_token", d_token) : std::string(),
         transformer ? differs("ft_n_blocks", blocks) : std::string()}) {
     if (!difference.empty()) return difference;
   }

@@ -75,9 +75,8 @@ agents::Architecture architecture_of(const Json& section, const std::string& ori
     agents::Architecture architecture;
     const std::string network = section.at("network");
     if (network != "mlp" && network != "ft_transformer" && network != "market_context") {
-      throw Error(
-          Fault::incompatible,
-          str(origin, ": the network is '", network, "', expected 'mlp', 'ft_transformer' or 'market_context'"),
+      throw Error(Fault::incompatible,
+                  str(origin, ": the network is '", network, "', expected 'mlp', 'ft_transformer' or 'market_context'"),
                   "a newer version of this program may have written it");
     }
     section.at("observation").get_to(architecture.observation);
@@ -98,8 +97,8 @@ agents::Architecture architecture_of(const Json& section, const std::string& ori
       context.width = architecture.width;
       section.at("features").get_to(context.features);
       section.at("lookback").get_to(context.lookback);
-      context.tokens = section.at("tokens") == "asset" ? ft_transformer::MarketTokens::asset
-                                                       : ft_transformer::MarketTokens::feature;
+      context.tokens =
+          section.at("tokens") == "asset" ? ft_transformer::MarketTokens::asset : ft_transformer::MarketTokens::feature;
       section.at("d_token").get_to(context.d_token);
       section.at("blocks").get_to(context.blocks);
       section.at("heads").get_to(context.heads);

@@ -53,9 +53,10 @@ env::Rules served_rules(const Model& model, const env::Layout& layout) {
 
 evaluation::Actor actor_of(const Model& model, const env::Layout& layout, const env::Market& market) {
   const bool any_assets = model.architecture.network == agents::Network::market_context;
-  const bool fits = any_assets ? static_cast<std::int64_t>(layout.features.size()) == model.architecture.context.features &&
-                                     layout.lookback == model.architecture.context.lookback
-                               : layout.size() == model.architecture.observation;
+  const bool fits = any_assets
+                        ? static_cast<std::int64_t>(layout.features.size()) == model.architecture.context.features &&
+                              layout.lookback == model.architecture.context.lookback
+                        : layout.size() == model.architecture.observation;
   if (!fits) {
     throw Error(Fault::incompatible, str(model.path.string(), " takes ", model.architecture.observation,
                                          " values, the layout has ", layout.size()));

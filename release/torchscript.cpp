@@ -85,29 +85,30 @@ std::string market_context_source(const Architecture& architecture, const ft_tra
   };
 
   const std::vector<double> scales = numbers("input.scales"), roles = numbers("input.roles");
-  std::string source = str("  b = state.size(0)\n", "  n = (state.size(1) - 1) // ", 1 + lags * features, "\n",
-                           "  raw = (state[:, 1 + n:] / ", scales[2], ").reshape([b, ", lags, ", n, ", features, "])\n",
-                           "  cash = (state[:, :1] / ", scales[0], " - ", attribute("input.account_mean"), "[0]) / ",
-                           attribute("input.account_std"), "[0]\n", "  holdings = state[:, 1:1 + n] / ", scales[1],
-                           "\n");
+  std::string source =
+      str("  b = state.size(0)\n  state = state.double()\n", "  n = (state.size(1) - 1) // ", 1 + lags * features, "\n",
+          "  raw = (state[:, 1 + n:] / ", scales[2], ").reshape([b, ", lags, ", n, ", features, "])\n",
+          "  cash = ((state[:, :1] / ", scales[0], " - ", attribute("input.account_mean"), "[0]) / ",
+          attribute("input.account_std"), "[0]).float()\n", "  holdings = state[:, 1:1 + n] / ", scales[1], "\n");
   const auto reference = std::find(roles.begin(), roles.end(), static_cast<double>(ft_transformer::Role::reference));
   if (reference != roles.end()) {
     const auto at = reference - roles.begin();
     const auto role = [&](ft_transformer::Role which) {
       return str(attribute("input.roles"), " == ", static_cast<int>(which));
     };
-    source += str("  close = raw[:, :, :, ", at, ":", at + 1, "]\n", "  holdings = holdings * close[:, 0, :, 0]\n",
-                  "  divisor = torch.clamp_min(close, 1e-30)\n",
-                  "  relative = torch.log1p(torch.clamp((raw - close) / divisor, -0.999999, 1000000.0))\n",
-                  "  relative = torch.where(", role(ft_transformer::Role::plain), ", raw, relative)\n",
-                  "  relative = torch.where(", role(ft_transformer::Role::ratio),
-                  ", torch.clamp(raw / divisor, -1000000.0, 1000000.0), relative)\n", "  raw = torch.where(",
-                  role(ft_transformer::Role::log_product),
-                  ", torch.log1p(torch.clamp_min(raw * close, 0.0)), relative)\n");
+    source +=
+        str("  close = raw[:, :, :, ", at, ":", at + 1, "]\n", "  holdings = holdings * close[:, 0, :, 0]\n",
+            "  divisor = torch.clamp_min(close, 1e-30)\n",
+            "  relative = torch.log1p(torch.clamp((raw - close) / divisor, -0.999999, 1000000.0))\n",
+            "  relative = torch.where(", role(ft_transformer::Role::plain), ", raw, relative)\n",
+            "  relative = torch.where(", role(ft_transformer::Role::ratio),
+            ", torch.clamp(raw / divisor, -1000000.0, 1000000.0), relative)\n", "  raw = torch.where(",
+            role(ft_transformer::Role::log_product), ", torch.log1p(torch.clamp_min(raw * close, 0.0)), relative)\n");
   }
-  source += str("  holdings = (holdings - ", attribute("input.account_mean"), "[1]) / ", attribute("input.account_std"),
-                "[1]\n", "  windows = ((raw - ", attribute("input.market_mean"), ") / ", attribute("input.market_std"),
-                ").transpose(1, 2)\n", "  flat = windows.reshape([b, n, ", lags * features, "])\n");
+  source += str("  holdings = ((holdings - ", attribute("input.account_mean"), "[1]) / ",
+                attribute("input.account_std"), "[1]).float()\n", "  windows = ((raw - ",
+                attribute("input.market_mean"), ") / ", attribute("input.market_std"), ").float().transpose(1, 2)\n",
+                "  flat = windows.reshape([b, n, ", lags * features, "])\n");
   const std::string tokenizer = attribute("encoder.tokenizer.weight"), bias = attribute("encoder.tokenizer.bias");
   source += shape.tokens == ft_transformer::MarketTokens::asset
                 ? str("  x = torch.matmul(windows, ", tokenizer, ".t()) + ", bias, "\n")
@@ -115,8 +116,8 @@ std::string market_context_source(const Architecture& architecture, const ft_tra
   source += str("  x = (x + torch.matmul(flat, ", attribute("encoder.asset.weight"), ".t()).unsqueeze(2)).reshape([b, ",
                 "-1, ", d, "])\n");
   for (std::int64_t i = 0; i < shape.blocks; ++i) source += block(str("encoder.blocks.", i, "."), "y");
-  source += str("  market = ", layer_norm("encoder.norm", "x", d), "\n", "  own = ",
-                linear("portfolio.own", str("market.reshape([b, n, -1, ", d, "]).mean(2)")), "\n");
+  source += str("  market = ", layer_norm("encoder.norm", "x", d), "\n",
+                "  own = ", linear("portfolio.own", str("market.reshape([b, n, -1, ", d, "]).mean(2)")), "\n");
   const std::string kind = attribute("portfolio.tokenizer.weight"), kind_bias = attribute("portfolio.tokenizer.bias");
   source += str("  cash = cash.unsqueeze(2) * ", kind, "[0] + ", kind_bias, "[0]\n", "  x = holdings.unsqueeze(2) * ",
                 kind, "[1] + ", kind_bias, "[1] + own\n", "  x = torch.cat([cash, x], 1)\n");
@@ -149,8 +150,7 @@ void write_torchscript(const std::filesystem::path& path, const ft_transformer::
   for (const auto& [name, tensor] : actor) {
     module.register_buffer(attribute(name).substr(5), tensor.detach().to(at::kCPU, at::kFloat).contiguous());
   }
-  module.define("def forward(self, state: Tensor) -> Tensor:\n" +
-                source_of(architecture, actor));
+  module.define("def forward(self, state: Tensor) -> Tensor:\n" + source_of(architecture, actor));
   module.train(false);
   std::ostringstream bytes;
   module.save(bytes);

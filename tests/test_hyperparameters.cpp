@@ -33,11 +33,13 @@ const Row& row_of(const char* name) {
 }
 
 // A valid value other than `value`; only ft_dropout has none.
-Value another(const Value& value) {
+Value another(const Row& row) {
+  const Value value = get({}, row);
   if (const bool* flag = std::get_if<bool>(&value)) return !*flag;
   if (const auto* integer = std::get_if<std::int64_t>(&value)) return *integer + 1;
   if (const double* number = std::get_if<double>(&value)) return *number != 0 ? *number / 2 : 0.5;
-  return value == Value("linear") ? "exponential" : "linear";
+  const std::vector<Value>& choices = std::get<Choices>(row.range).choices;
+  return choices.front() == value ? choices.back() : choices.front();
 }
 
 std::string message_of(const Row& row, const Value& value) {
@@ -82,7 +84,7 @@ TEST_CASE("hyperparameters: no two rows share a member, so each change of a row 
     if (std::string(row.name) == "ft_dropout") continue;  // has one valid value
     Hyperparameters changed;
     INFO(row.name);
-    set(changed, row, another(get(defaults, row)));
+    set(changed, row, another(row));
     CHECK(get(changed, row) != get(defaults, row));
     CHECK_FALSE(changed == defaults);
     hashes.insert(hash(changed));

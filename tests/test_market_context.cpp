@@ -23,7 +23,7 @@ using namespace ristretto::ft_transformer;
 
 namespace {
 
-constexpr double kSame = 1e-5;      // the same float32 sums in another order
+constexpr double kSame = 1e-5;          // the same float32 sums in another order
 constexpr double kSameGradient = 1e-5;  // of each weight, to its gradient's largest value
 
 double largest(const at::Tensor& tensor) { return tensor.abs().max().item<double>(); }
@@ -96,7 +96,8 @@ TEST_CASE("market_context: assets in another order get the same actions in that 
     const at::Tensor windows = at::randn({7, 3, 2, 4}, tests::generator(1));
     const at::Tensor account = at::randn({7, 4}, tests::generator(5));
     const at::Tensor order = at::tensor({2, 0, 1}, at::kLong);
-    const at::Tensor moved_account = at::cat({account.narrow(1, 0, 1), account.narrow(1, 1, 3).index_select(1, order)}, 1);
+    const at::Tensor moved_account =
+        at::cat({account.narrow(1, 0, 1), account.narrow(1, 1, 3).index_select(1, order)}, 1);
     const at::Tensor moved = windows.index_select(1, order);
     const Weights actor = weights_of(shape, ContextHead::actor), critic = weights_of(shape, ContextHead::critic);
     const at::Tensor actions = forward(actor, shape, ContextHead::actor, windows, account);
@@ -187,7 +188,8 @@ TEST_CASE("market_context: a file's served form answers raw observations as trai
     agents::Normalizer other(tests::small_market(layout, 90, 2), layout, tests::account_prior(layout),
                              architecture.network);
     other.restore(normalizer.state());
-    CHECK(largest(other.for_market(market).input({account, bar}).windows - normalizer.input({account, bar}).windows) == 0);
+    CHECK(largest(other.for_market(market).input({account, bar}).windows - normalizer.input({account, bar}).windows) ==
+          0);
   }
 }
 

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -9,6 +10,7 @@
 #include "train/resolve.h"
 #include "train/schedule.h"
 #include "train/settings.h"
+#include "train/sweep.h"
 
 namespace ristretto::train {
 namespace {
@@ -55,6 +57,33 @@ TEST_CASE("settings: the serving profile fixes what the consumer fixes, and says
   CHECK_THROWS_AS(
       resolve(StudySource{kStudy, "cappuccino_ft_16gb_optimized", {}}, {}, {on_command_line("serving", "cappuccino")}),
       Error);
+}
+
+TEST_CASE("settings: --encoder chooses the network over what a study says, and a sweep may draw it") {
+  const Resolved context =
+      resolve(StudySource{kStudy, "cappuccino_ft_16gb_optimized", {}}, {},
+              {on_command_line("encoder", "market_context"), on_command_line("market_tokens", "feature")});
+  CHECK(context.settings.run.serving == "ristretto");
+  const agents::Architecture architecture = architecture_of(context.settings);
+  CHECK(architecture.network == agents::Network::market_context);
+  CHECK(architecture.context.tokens == ft_transformer::MarketTokens::feature);
+  CHECK(architecture.context.features == 14);
+  CHECK(architecture.context.d_token == context.settings.hyperparameters.ft_d_token);
+  CHECK(architecture.observation == layout_of(context.settings).size());
+  CHECK_THROWS_WITH_AS(resolve({}, {}, {on_command_line("market_tokens", "asset")}),
+                       "--market-tokens (command line) is read by market_context only, and the network is an MLP",
+                       Error);
+
+  const auto has = [](const studies::SearchSpace& space, const std::string& name) {
+    return std::any_of(space.begin(), space.end(), [&](const auto& entry) { return entry.first == name; });
+  };
+  const Resolved plain = resolve({}, {}, {on_command_line("serving", "ristretto")});
+  CHECK_FALSE(has(search_space(plain.settings, {}), "ft_d_token"));
+  const studies::SearchSpace drawn =
+      search_space(plain.settings, {"encoder=mlp,market_context", "market_tokens=asset,feature"});
+  for (const char* name : {"encoder", "market_tokens", "ft_d_token", "ft_n_blocks"}) CHECK(has(drawn, name));
+  CHECK_THROWS_WITH_AS(search_space(resolve({}, {}, {}).settings, {"encoder=mlp,market_context"}),
+                       "--space names encoder market_context, and --serving cappuccino builds an MLP", Error);
 }
 
 TEST_CASE("settings: portfolios and steps follow from the batch") {

@@ -35,7 +35,8 @@ std::int64_t bytes_per_sample(const agents::Architecture& a) {
     const std::int64_t tokens = a.actions * c.lookback * (feature_tokens ? c.features : 1), d = c.d_token;
     const std::int64_t queries = 1 + a.actions;
     const std::int64_t block = tokens * d * 2 * (2 + 3 + 2 + 2 + 8) + c.heads * tokens * tokens * 2;
-    const std::int64_t read = queries * d * 2 * (2 + 3 + 2 + 2 + 8 + 4) + tokens * d * 4 + c.heads * queries * tokens * 2;
+    const std::int64_t read =
+        queries * d * 2 * (2 + 3 + 2 + 2 + 8 + 4) + tokens * d * 4 + c.heads * queries * tokens * 2;
     numbers += 2 * (c.blocks * block + tokens * d * 6 + read);
   }
   return numbers * kFloat;

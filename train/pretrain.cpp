@@ -91,8 +91,9 @@ PretrainResult pretrain(const Settings& settings, const Data& data, const Pretra
                         const std::filesystem::path& file) {
   const agents::Architecture architecture = architecture_of(settings);
   if (architecture.network != agents::Network::market_context) {
-    throw Error(Fault::usage, str("the network is ", agents::name_of(architecture.network),
-                                  ", and only market_context's encoder is pre-trained"),
+    throw Error(Fault::usage,
+                str("the network is ", agents::name_of(architecture.network),
+                    ", and only market_context's encoder is pre-trained"),
                 "add --encoder market_context");
   }
   const MarketContextShape& shape = architecture.context;
@@ -101,9 +102,9 @@ PretrainResult pretrain(const Settings& settings, const Data& data, const Pretra
   const env::Market train = data.splits.train.market.to(device, at::kDouble);
   const env::Market validation = data.splits.validation.market.to(device, at::kDouble);
   const std::int64_t account = 1 + data.layout.assets_count();
-  const agents::Normalizer normalizer(
-      train, data.layout, {at::zeros({account}, at::kDouble), at::ones({account}, at::kDouble), 1},
-      architecture.network);
+  const agents::Normalizer normalizer(train, data.layout,
+                                      {at::zeros({account}, at::kDouble), at::ones({account}, at::kDouble), 1},
+                                      architecture.network);
   const Windows seen(normalizer, windows_of(train, data.layout.lookback, device), shape.assets);
   const Windows unseen(normalizer, windows_of(validation, data.layout.lookback, device), shape.assets);
 
@@ -120,7 +121,8 @@ PretrainResult pretrain(const Settings& settings, const Data& data, const Pretra
     at::Tensor sum = at::zeros({}, at::TensorOptions().device(device));
     for (std::int64_t begin = 0; begin < unseen.count(); begin += kWindows) {
       const std::int64_t count = std::min(kWindows, unseen.count() - begin);
-      const at::Tensor windows = unseen.at(at::arange(begin, begin + count, at::TensorOptions(at::kLong).device(device)));
+      const at::Tensor windows =
+          unseen.at(at::arange(begin, begin + count, at::TensorOptions(at::kLong).device(device)));
       const at::Tensor hidden = hidden_of(windows, options.masked, seed, kValidationMask, begin);
       sum += ft_transformer::reconstruction_loss(weights, shape, windows, hidden) * static_cast<double>(count);
     }
@@ -177,16 +179,17 @@ PretrainResult pretrain(const Settings& settings, const Data& data, const Pretra
   }
   result.seconds = watch.seconds();
   if (result.best_epoch == 0) {
-    throw Error(Fault::failed, str("no epoch was better than the start (", result.ended, " after ", result.epochs,
-                                   " epochs): nothing is written"),
+    throw Error(Fault::failed,
+                str("no epoch was better than the start (", result.ended, " after ", result.epochs,
+                    " epochs): nothing is written"),
                 "give more time, or another --learning-rate");
   }
   Weights encoder;
   for (const auto& [name, tensor] : best.to(at::kCPU, at::kFloat)) {
     if (name.starts_with("encoder.")) encoder.add(name, tensor);
   }
-  write_file_atomically(file, formats::write_safetensors(ft_transformer::arrays_of(encoder),
-                                                         metadata_of(settings, data, shape, result)));
+  write_file_atomically(
+      file, formats::write_safetensors(ft_transformer::arrays_of(encoder), metadata_of(settings, data, shape, result)));
   return result;
 }
 
@@ -198,9 +201,10 @@ Pretrained read_pretrained(const std::filesystem::path& file) {
     return found == content.metadata.end() ? std::string() : found->second;
   };
   if (field("format") != kFormat) {
-    throw Error(Fault::incompatible, str(origin, " is no pre-trained encoder: its format is '", field("format"),
-                                         "', expected '", kFormat, "'"),
-                "ristretto pretrain writes one");
+    throw Error(
+        Fault::incompatible,
+        str(origin, " is no pre-trained encoder: its format is '", field("format"), "', expected '", kFormat, "'"),
+        "ristretto pretrain writes one");
   }
   if (field("version") != str(kPretrainedVersion)) {
     throw Error(Fault::incompatible,
@@ -221,8 +225,9 @@ void start_from(const Pretrained& pretrained, const std::string& origin, const e
                 agents::Policy& policy) {
   const at::NoGradGuard no_gradients;
   if (pretrained.features != layout.features) {
-    throw Error(Fault::incompatible, str(origin, " reads the features ", join(pretrained.features, ","),
-                                         ", this network ", join(layout.features, ",")),
+    throw Error(Fault::incompatible,
+                str(origin, " reads the features ", join(pretrained.features, ","), ", this network ",
+                    join(layout.features, ",")),
                 "pretrain with the same --features");
   }
   for (auto* weights : {&policy.actor, &policy.critic}) {
@@ -237,7 +242,8 @@ void start_from(const Pretrained& pretrained, const std::string& origin, const e
       ++taken;
     }
     if (taken != pretrained.encoder.size()) {
-      throw Error(Fault::incompatible, str(origin, " holds ", pretrained.encoder.size(), " weights, this encoder ", taken),
+      throw Error(Fault::incompatible,
+                  str(origin, " holds ", pretrained.encoder.size(), " weights, this encoder ", taken),
                   "pretrain with the same --ft-n-blocks");
     }
   }

@@ -15,9 +15,9 @@ namespace ristretto::train {
 inline constexpr int kPretrainedVersion = 1;  // of the file's format
 
 struct PretrainOptions {
-  std::int64_t epochs = 100;   // at most
-  std::int64_t patience = 5;   // epochs without a better validation loss, then it ends
-  double masked = 0.15;        // share of the features that are hidden
+  std::int64_t epochs = 100;  // at most
+  std::int64_t patience = 5;  // epochs without a better validation loss, then it ends
+  double masked = 0.15;       // share of the features that are hidden
 };
 
 struct PretrainResult {

@@ -36,9 +36,8 @@ void take(Resolved& resolved, const studies::Study& study, const std::vector<Giv
   how.use_untested = switched_on(given, "use_untested");
   how.activate_inert = switched_on(given, "activate_inert");
   how.ignore_unknown = switched_on(given, "ignore_unknown");
-  how.pretrained_encoder = std::any_of(given.begin(), given.end(), [](const Given& entry) {
-    return entry.name == "pretrained" && !entry.text.empty();
-  });
+  how.pretrained_encoder = std::any_of(
+      given.begin(), given.end(), [](const Given& entry) { return entry.name == "pretrained" && !entry.text.empty(); });
   studies::TrialSettings settings = studies::settings_of_trial(study, *resolved.trial, how);
   resolved.settings.hyperparameters = settings.hyperparameters;
   resolved.generation = settings.generation;

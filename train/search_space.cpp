@@ -120,9 +120,8 @@ studies::SearchSpace search_space(const Settings& settings, const std::vector<st
     }
   }
   const auto is_read = [&](const agents::Row& row) {
-    return !row.unread && std::any_of(networks.begin(), networks.end(), [&](const Settings& each) {
-      return agents::reads(each.hyperparameters, row);
-    });
+    return !row.unread && std::any_of(networks.begin(), networks.end(),
+                                      [&](const Settings& each) { return agents::reads(each.hyperparameters, row); });
   };
   for (const auto& [name, range] : given) {
     if (!is_read(*agents::find_row(name))) {
