@@ -187,3 +187,21 @@ TEST_CASE("market: a copy with other segments or prices shares or keeps the othe
   CHECK(single.time == market.time);
   CHECK((market.price.scalar_type() == at::kDouble));
 }
+
+TEST_CASE("market: columns are chosen by name, in the order asked for, and the rows stay") {
+  std::vector<std::int64_t> hours;
+  for (std::int64_t hour = 0; hour < 60; ++hour) hours.push_back(hour);
+  const Market all = Market::of(bars_at(hours, {"BTC/USD", "ETH/USD", "LTC/USD"}), {"close", "volume", "rsi"});
+  const Market some = all.with_columns({"LTC/USD", "BTC/USD"}, {"volume", "close"});
+  CHECK(some.time == all.time);
+  CHECK(some.assets == std::vector<std::string>{"LTC/USD", "BTC/USD"});
+  for (const std::int64_t row : {std::int64_t{0}, all.rows() - 1}) {
+    CHECK(some.price[row][0].item<double>() == all.price[row][2].item<double>());
+    const std::int64_t places[] = {7, 6, 1, 0};
+    for (std::int64_t j = 0; j < 4; ++j) {
+      CHECK(some.tech[row][j].item<float>() == all.tech[row][places[j]].item<float>());
+    }
+  }
+  CHECK_THROWS_WITH_AS(all.with_columns({"UNI/USD"}, {"close"}), doctest::Contains("no asset 'UNI/USD'"), Error);
+  CHECK_THROWS_WITH_AS(all.with_columns({"BTC/USD"}, {"macd"}), doctest::Contains("no feature 'macd'"), Error);
+}

@@ -280,4 +280,18 @@ TEST_SUITE("slow") {
     CHECK((more.code == 0 || more.code == 3));  // 3: it was not better
     CHECK(more.err.find("and its optimizer's moments") != std::string::npos);
   }
+
+  TEST_CASE("start: a resume that would observe another layout is refused with the names of what differs") {
+    const release::Scratch scratch;
+    REQUIRE(run("train --run r --net-dimension 16" + kSmall, scratch).code == 0);
+    const std::string resume = "train --resume --run r --net-dimension 16 ";
+    const Ran features = run(resume + "--serving ristretto --features alpaca-14b" + kSmall, scratch);
+    CAPTURE(features.err);
+    CHECK(features.code == 4);
+    CHECK(features.err.find("it lacks the features range_breakout_volume; it has the features "
+                            "range_breakout_volume_14b") != std::string::npos);
+    const Ran lookback = run(resume + "--lookback 2" + kSmall, scratch);
+    CHECK(lookback.code == 4);
+    CHECK(lookback.err.find("its lookback is 2, expected 1") != std::string::npos);
+  }
 }

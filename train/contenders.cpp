@@ -7,11 +7,13 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "env/random.h"
 #include "evaluation/metrics.h"
 #include "platform/atomic_file.h"
 #include "platform/clock.h"
+#include "platform/error.h"
 #include "platform/log.h"
 #include "platform/text.h"
 
@@ -133,8 +135,16 @@ std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std
       if (std::filesystem::exists(finished)) training_seconds = std::min(training_seconds, 1.0);
       // Each seed is judged too, all of them in what the last one leaves.
       const double validations = left > 1 ? 1 : kJudgingValidations + static_cast<double>(count - 1);
-      Outcome outcome = trainer.run(training_seconds, validations);
-      contenders.push_back({trial, std::move(settings), data, run, trainer.plan(), std::move(outcome), {}, {}});
+      std::optional<Outcome> outcome;
+      try {
+        outcome = trainer.run(training_seconds, validations);
+      } catch (const Error& error) {
+        // Old weights that cannot be trained on from leave the clean retrain.
+        if (!trials[trial].start || trials[0].start || error.fault() != Fault::failed) throw;
+        log::warning("train", str(trials[trial].origin, " is given up: ", error.what()));
+        continue;
+      }
+      contenders.push_back({trial, std::move(settings), data, run, trainer.plan(), std::move(*outcome), {}, {}});
       Contender& added = contenders.back();
       if (added.outcome.signal != 0) return contenders;
       write_file_atomically(finished, added.outcome.ended + "\n");
@@ -194,6 +204,7 @@ Background background_of(const std::vector<Contender>& contenders, const std::ve
   for (std::size_t k = 0; k < out.trials.size(); ++k) {
     for (double& mean : out.trials[k].returns) mean /= seeds[k];
   }
+  std::erase_if(out.trials, [](const TimedReturns& trial) { return trial.time.empty(); });  // given up
   return out;
 }
 
