@@ -11,6 +11,7 @@
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdio>
@@ -170,7 +171,8 @@ struct Learner {
         portfolios(portfolios_of(world, count)),
         normalizer(*world.market, world.layout,
                    {at::zeros({portfolios->account_size()}, at::kDouble),
-                    at::ones({portfolios->account_size()}, at::kDouble), 1}),
+                    at::ones({portfolios->account_size()}, at::kDouble), 1},
+                   architecture.network),
         policy(agents::make_policy(architecture, {}, world.market->price.device())),
         optimizer(
             [this] {
@@ -308,6 +310,38 @@ void add_update_transformer(std::vector<Case>& cases, const Options& options) {
   }
 }
 
+// The peer's side of each case is the deployed FT-Transformer over the same observation. 6.5 samples a bar, as 131,072
+// samples of 20,000 bars have: portfolios that start anywhere in 1,260 bars.
+void add_update_context(std::vector<Case>& cases, const Options& options) {
+  constexpr std::int64_t kPortfolios = 1024, kHorizon = 8, kBars = 1260, kEpisodeBars = 1024;
+  for (const int lookback : {1, 2}) {
+    World world = world_of(options, "alpaca-14", lookback);
+    const env::Segment all = *std::max_element(world.market->segments.begin(), world.market->segments.end(),
+                                               [](const auto& a, const auto& b) { return a.size() < b.size(); });
+    world.market = std::make_shared<env::Market>(
+        world.market->with_segments({{all.begin, std::min(all.end, all.begin + kBars + kEpisodeBars)}}));
+    for (const bool asset_tokens : {true, false}) {
+      agents::Architecture architecture = architecture_of(world, 1024);
+      architecture.network = agents::Network::market_context;
+      architecture.context.features = static_cast<std::int64_t>(world.layout.features.size());
+      architecture.context.lookback = lookback;
+      architecture.context.tokens =
+          asset_tokens ? ft_transformer::MarketTokens::asset : ft_transformer::MarketTokens::feature;
+      for (const bool bf16 : {false, true}) {
+        agents::PpoSettings settings;
+        settings.batch_size = 4096;
+        settings.micro_batch = options.device.is_cpu() ? 512 : 0;
+        settings.epochs = 1;
+        settings.bf16 = bf16;
+        add_update(cases, options,
+                   str("S=", world.layout.size(), ", d=32, 2 blocks, W=1024, ", asset_tokens ? "asset" : "feature",
+                       " tokens", bf16 ? ", bf16" : ", fp32"),
+                   world, kPortfolios, kHorizon, architecture, settings);
+      }
+    }
+  }
+}
+
 void add_training(std::vector<Case>& cases, const Options& options) {
   const World world = world_of(options, "alpaca-14", 3);
   struct Work {
@@ -380,11 +414,15 @@ void run(const Options& options) {
     add_update_wide(cases, options);
   } else if (options.bench == "update-transformer") {
     add_update_transformer(cases, options);
+  } else if (options.bench == "update-context") {
+    add_update_context(cases, options);
   } else if (options.bench == "training") {
     add_training(cases, options);
   } else {
-    throw Error(Fault::usage, str("there is no bench '", options.bench, "'"),
-                "environment, growth, rollout, update-small, update-wide, update-transformer, training or export");
+    throw Error(
+        Fault::usage, str("there is no bench '", options.bench, "'"),
+        "environment, growth, rollout, update-small, update-wide, update-transformer, update-context, training or "
+        "export");
   }
   std::erase_if(cases, [&](const Case& one) { return !wanted(options, one.name); });
   if (cases.empty())

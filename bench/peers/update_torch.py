@@ -81,7 +81,7 @@ class Update:
 
 
 def main():
-    chosen = measure.options(["update-wide", "update-transformer"])
+    chosen = measure.options(["update-wide", "update-transformer", "update-context"])
     torch.manual_seed(1)
     cases = []
     if chosen.bench == "update-wide":
@@ -90,6 +90,11 @@ def main():
         for batch in (4096, 16384):
             update = Update(mlp(ACTIONS, 1024), mlp(1, 1024), 302, 16384, batch, batch)
             cases.append((f"302-1024-1024-7, batch {batch:,}", "samples", 16384, update))
+    elif chosen.bench == "update-context":  # what market_context replaces, over the same observation
+        for columns in (106, 204):
+            update = Update(Transformer(ACTIONS, 1024, columns), Transformer(1, 1024, columns), columns, 512, 512, 128)
+            for tokens in ("asset tokens, fp32", "asset tokens, bf16", "feature tokens, fp32", "feature tokens, bf16"):
+                cases.append((f"S={columns}, d=32, 2 blocks, W=1024, {tokens}", "samples", 512, update))
     else:
         for at_once in (512, 128):
             update = Update(Transformer(ACTIONS, 1024), Transformer(1, 1024), 106, 512, 512, at_once)

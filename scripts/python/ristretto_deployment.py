@@ -47,6 +47,8 @@ class Deployment:
         self.name, self.version = self.manifest["name"], self.manifest["version"]
         self.layout, self.scales, self.assets = layout["names"], layout["scales"], layout["assets"]
         self.observation, self.actions = architecture["observation"], architecture["actions"]
+        # Numbers of an asset in a state of a network that serves any number of assets; 0: only those of its training.
+        self._each = 1 + architecture["features"] * architecture["lookback"] if "features" in architecture else 0
         self._check_files()
         self.forms = [f for f in FORMS if f in self.manifest["files"]]
         self.form = form or next(iter(self.forms), None)
@@ -57,17 +59,23 @@ class Deployment:
         self.probe_deviation = self._check_probe()
 
     def action(self, state):
-        """State [S] or [N, S], in the order and scale of `layout` -> actions [A] or [N, A], float32 in [-1, 1]."""
+        """State [S] or [N, S], in the order and scale of `layout` -> actions [A] or [N, A], float32 in [-1, 1].
+
+        A market_context takes any assets: cash, n holdings, then lag by lag the features of each -> n actions.
+        """
         state = torch.as_tensor(np.asarray(state, dtype=np.float32))
-        if state.ndim not in (1, 2) or state.shape[-1] != self.observation:
+        size = state.shape[-1] if state.ndim else 0
+        fits = size == self.observation or (self._each and size > 1 and (size - 1) % self._each == 0)
+        if state.ndim not in (1, 2) or not fits:
             size = self.observation
             raise ValueError(f"the state has shape {list(state.shape)}, expected [{size}] or [N, {size}]")
         if not torch.isfinite(state).all():
             where = torch.nonzero(~torch.isfinite(state))[0, -1].item()
-            raise ValueError(f"the state's '{self.layout[where]}' is not finite")
+            name = self.layout[where] if size == self.observation else f"number {where}"
+            raise ValueError(f"the state's '{name}' is not finite")
         with torch.inference_mode():
-            actions = self._policy(state.reshape(-1, self.observation))
-        return actions.reshape(*state.shape[:-1], self.actions).clamp(-1, 1).numpy()
+            actions = self._policy(state.reshape(-1, size))
+        return actions.reshape(*state.shape[:-1], actions.shape[-1]).clamp(-1, 1).numpy()
 
     def require_layout(self, names):
         """Raises DeploymentError that names the difference where `names`, in order, are not what the policy reads."""
