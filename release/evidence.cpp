@@ -1,6 +1,7 @@
 #include "release/evidence.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <functional>
 
@@ -16,6 +17,12 @@ using evaluation::Series;
 constexpr double kDaySeconds = 86400;
 // The spread of fewer says little of the spread of all trials.
 constexpr std::int64_t kFewestSharpes = 5;
+
+// Six digits: more are no evidence.
+std::string shown(double value) {
+  char buffer[32];
+  return {buffer, std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::general, 6).ptr};
+}
 
 // What a gate throws that cannot decide.
 Error no_evidence(const std::string& reason) { return {Fault::refused, reason}; }
@@ -84,8 +91,8 @@ Finding overfitting(const Evidence& evidence, const Thresholds& thresholds) {
   const evaluation::Overfitting found =
       evaluation::overfitting(evidence.trials, static_cast<int>(thresholds.overfitting_blocks));
   return {found.probability <= thresholds.overfitting_maximum,
-          str(found.probability, " over ", evidence.trials.size(), " trials",
-              found.slope ? str(", slope ", *found.slope) : "", ", P(loss) ", found.probability_of_loss),
+          str(shown(found.probability), " over ", evidence.trials.size(), " trials",
+              found.slope ? str(", slope ", shown(*found.slope)) : "", ", P(loss) ", shown(found.probability_of_loss)),
           "the best trial in one half of the bars is too often below the median in the other"};
 }
 
@@ -113,11 +120,12 @@ Finding deflated_sharpe(const Evidence& evidence, const Thresholds& thresholds) 
   std::string effective;
   if (!evidence.trials.empty()) {
     const evaluation::EffectiveTrials some = evaluation::effective_trials(evidence.trials);
-    effective =
-        str(", N_eff ", some.participation_ratio, " and ", some.clusters, " clusters of ", evidence.trials.size());
+    effective = str(", N_eff ", shown(some.participation_ratio), " and ", some.clusters, " clusters of ",
+                    evidence.trials.size());
   }
   return {value >= thresholds.deflated_sharpe_minimum,
-          str(value, " (Sharpe ratio ", sample.sharpe, ", N ", trials, effective, ", V ", variance, ")"),
+          str(shown(value), " (Sharpe ratio ", shown(sample.sharpe), ", N ", trials, effective, ", V ", shown(variance),
+              ")"),
           length ? str("it would take ", std::ceil(*length), " bars to tell it from the best of ", trials,
                        " without skill, and there are ", sample.bars)
                  : str("the best of ", trials, " without skill is expected to be as good")};
@@ -129,7 +137,9 @@ Finding against(const Evidence& evidence, const Series& other, const char* whose
   require_same_bars(evidence.candidate, other, whose);
   const evaluation::Interval found = evaluation::gain_difference(
       evidence.candidate, other, {static_cast<std::int64_t>(thresholds.replicates), thresholds.confidence, 0});
-  return {found.low > 0, str(found.estimate, " in [", found.low, ", ", found.high, "], blocks of ", found.mean_block),
+  return {found.low > 0,
+          str(shown(found.estimate), " in [", shown(found.low), ", ", shown(found.high), "], blocks of ",
+              shown(found.mean_block)),
           found.high < 0 ? str("it gains less than ", whose) : str("it may gain no more than ", whose)};
 }
 
@@ -138,7 +148,7 @@ Finding drawdown(const Evidence& evidence, const Thresholds& thresholds) {
   require_bars(evidence.champion, "the champion", thresholds);
   require_same_bars(evidence.candidate, evidence.champion, "the champion");
   const double value = largest_drawdown(evidence.candidate), champion = largest_drawdown(evidence.champion);
-  return {value <= thresholds.drawdown_ratio_maximum * champion, str(value, " against ", champion),
+  return {value <= thresholds.drawdown_ratio_maximum * champion, str(shown(value), " against ", shown(champion)),
           "it falls deeper than the champion"};
 }
 
@@ -147,7 +157,7 @@ Finding costs(const Series& candidate, const Series& equal_weight, double minimu
   require_bars(equal_weight, "equal weight", thresholds);
   require_same_bars(candidate, equal_weight, "equal weight");
   const double value = log_gain(candidate) - log_gain(equal_weight);
-  return {value >= minimum, str(value), "costs eat what it gains over equal weight"};
+  return {value >= minimum, shown(value), "costs eat what it gains over equal weight"};
 }
 
 Finding seeds(const Evidence& evidence, const Thresholds& thresholds) {
@@ -167,14 +177,14 @@ Finding seeds(const Evidence& evidence, const Thresholds& thresholds) {
   double mean = 0;
   for (const double gain : gains) mean += gain / static_cast<double>(gains.size());
   return {mean >= thresholds.worst_seeds_minimum,
-          str(mean, " of the worst ", gains.size(), " of ", evidence.seeds.size()),
+          str(shown(mean), " of the worst ", gains.size(), " of ", evidence.seeds.size()),
           "the worst quarter of the seeds gains too little over equal weight"};
 }
 
 Finding freshness(const Evidence& evidence, const Thresholds& thresholds) {
   if (!evidence.last_bar || !evidence.judged_at) throw no_evidence("the time of the last bar is not known");
   const double days = static_cast<double>(*evidence.judged_at - *evidence.last_bar) / kDaySeconds;
-  return {days >= 0 && days <= thresholds.data_age_days_maximum, str(days, " days"),
+  return {days >= 0 && days <= thresholds.data_age_days_maximum, str(shown(days), " days"),
           days < 0 ? "the last bar lies in the future" : "the data are old: fetch newer bars"};
 }
 
