@@ -95,7 +95,6 @@ std::string text_of(const Night& night) {
 }
 
 std::string html_of(const Night& night) {
-  using evaluation::escaped;
   std::string out =
       str("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Night of ", iso_utc(night.started),
           "</title>", kPage, "</head><body>\n<h1>Night of ", iso_utc(night.started).substr(0, 10), "</h1>\n<p>Began ",

@@ -1,6 +1,8 @@
 // What a trainer is made of; for trainer*.cpp alone.
 #pragma once
 
+#include <ATen/ops/full.h>
+
 #include <functional>
 #include <optional>
 #include <string>
