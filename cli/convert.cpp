@@ -13,7 +13,7 @@ namespace ristretto::cli {
 
 int convert(const Arguments& arguments) {
   Options options(
-      "convert PATH",
+      "convert PATH --to LAYOUT --out DIR",
       "Carries a model over to another observation layout by the names of its columns, and proves over bars that it "
       "still\ntrades the same. PATH is a deployment, a version, a .pth or .safetensors file; it is not changed.");
   options.positional("PATH", true);
@@ -33,7 +33,7 @@ int convert(const Arguments& arguments) {
   const auto to = options.find("to"), out = options.find("out");
   if (!to)
     throw Error(Fault::usage, "ristretto convert needs --to LAYOUT", "alpaca-14 is what today's trader observes");
-  if (!out) throw Error(Fault::usage, "ristretto convert needs --out DIR");
+  if (!out) throw Error(Fault::usage, "ristretto convert needs --out DIR", "--out deployments/NAME-14");
   request.to = *to;
   request.out = *out;
   if (settings.sources.count("lookback") > 0) request.lookback = static_cast<int>(settings.hyperparameters.lookback);

@@ -3,6 +3,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "env/bars.h"
 #include "env/market.h"
 #include "formats/npz.h"
@@ -52,7 +53,7 @@ int check_data(const train::Settings& settings, bool json) {
       std::printf("no defects\n");
     }
   }
-  if (json) std::printf("%s\n", out.dump(2).c_str());
+  if (json) print(out);
   return defects.empty() ? 0 : static_cast<int>(Fault::incompatible);
 }
 
@@ -80,7 +81,7 @@ int write_features(const train::Settings& settings, const std::string& out, bool
                                              {"rows", market.rows()},
                                              {"columns", names.size()},
                                              {"segments", market.segments.size()}};
-    std::printf("%s\n", document.dump(2).c_str());
+    print(document);
   } else {
     std::printf("%s: %s, %s rows x %zu columns in %zu segments\n", out.c_str(), set.c_str(),
                 with_thousands(market.rows()).c_str(), names.size(), market.segments.size());

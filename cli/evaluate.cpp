@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/findings.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "evaluation/ladder.h"
 #include "evaluation/metrics_table.h"
 #include "evaluation/report.h"
@@ -120,7 +121,7 @@ int evaluate(const Arguments& arguments) {
     for (const auto& reference : references)
       document["references"][reference.name] = evaluation::json_of(reference.metrics);
     document.update(json_of(findings));
-    std::printf("%s\n", document.dump(2).c_str());
+    print(document);
     return 0;
   }
   std::printf("%s, %s to %s\n%s", model.path.c_str(), iso_utc(backtest.time.front()).c_str(),

@@ -2,6 +2,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "release/versions.h"
 
 namespace ristretto::cli {
@@ -15,7 +16,7 @@ int history(const Arguments& arguments) {
   const release::VersionStore store(options.get("deployments", "deployments"));
   const std::vector<release::Json> lines = store.history(options.get("NAME"));
   if (options.json()) {
-    std::printf("%s\n", release::Json(lines).dump(2).c_str());
+    print(Document(lines));
     return 0;
   }
   for (const release::Json& line : lines) {

@@ -2,6 +2,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "platform/error.h"
 #include "platform/text.h"
 #include "release/versions.h"
@@ -42,7 +43,7 @@ int list(const Arguments& arguments) {
     document.push_back(entry);
   }
   if (options.json()) {
-    std::printf("%s\n", document.dump(2).c_str());
+    print(document);
   } else {
     for (const std::string& problem : problems) std::printf("problem: %s\n", problem.c_str());
     if (options.has("check") && problems.empty()) std::printf("every version is as it was written\n");

@@ -5,6 +5,8 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
+#include "cli/study_options.h"
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/interrupt.h"
@@ -20,21 +22,15 @@ int pretrain(const Arguments& arguments) {
   options.value("out", "FILE", "the encoder's weights, .safetensors");
   options.value("epochs", "N", "at most [100]");
   options.value("patience", "N", "ends after so many epochs without a better validation [5]");
-  options.settings();
+  options.settings({"bars", "assets", "features", "serving", "holdout_from", "time_budget", "device", "threads", "seed",
+                    "learning_rate", "lookback", "market_tokens", "ft_d_token", "ft_n_blocks", "ft_n_heads"});
   if (!options.parse(arguments)) return 0;
   install_interrupt_handlers();
   const std::string file = options.get("out");
-  if (file.empty()) throw Error(Fault::usage, "ristretto pretrain needs --out FILE");
+  if (file.empty()) throw Error(Fault::usage, "ristretto pretrain needs --out FILE", "--out encoder.safetensors");
   train::PretrainOptions how;
-  for (const auto& [name, member] : {std::pair{"epochs", &how.epochs}, {"patience", &how.patience}}) {
-    const auto text = options.find(name);
-    if (!text) continue;
-    const auto number = parse_number<std::int64_t>(*text);
-    if (!number || *number < 1) {
-      throw Error(Fault::usage, str("--", name, " is '", *text, "', expected a whole number of at least 1"));
-    }
-    *member = *number;
-  }
+  how.epochs = positive_number(options, "epochs", how.epochs);
+  how.patience = positive_number(options, "patience", how.patience);
   std::vector<train::Given> given{{"encoder", "market_context", "pretrain"}};
   const std::vector<train::Given> layers = options.given();
   given.insert(given.end(), layers.begin(), layers.end());
@@ -50,7 +46,7 @@ int pretrain(const Arguments& arguments) {
                                              {"best_loss", result.best_loss},
                                              {"seconds", result.seconds},
                                              {"ended", result.ended}};
-    std::printf("%s\n", document.dump(2).c_str());
+    print(document);
   } else {
     std::printf("%s: error of hidden features %s after %lld epochs, %s before (1: always answering the mean); %s, %s\n",
                 file.c_str(), fixed(result.best_loss, 4).c_str(), static_cast<long long>(result.best_epoch),

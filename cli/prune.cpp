@@ -11,7 +11,7 @@
 namespace ristretto::cli {
 
 int prune(const Arguments& arguments) {
-  Options options("prune [NAME]",
+  Options options("prune [NAME] --keep K",
                   "Removes old versions of NAME, or of every deployment: all but the newest K, what is served, its "
                   "parent and\nwhat is proven.");
   options.positional("NAME", false);
@@ -19,7 +19,7 @@ int prune(const Arguments& arguments) {
   options.value("deployments", "DIR", "[deployments]");
   options.flag("dry-run", "say what would be removed, and change nothing");
   if (!options.parse(arguments)) return 0;
-  if (!options.has("keep")) throw Error(Fault::usage, "ristretto prune needs --keep K");
+  if (!options.has("keep")) throw Error(Fault::usage, "ristretto prune needs --keep K", "--keep 5");
   const std::int64_t keep = positive_number(options, "keep");
   const bool dry_run = options.has("dry-run");
   release::VersionStore store(options.get("deployments", "deployments"));

@@ -6,6 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "platform/error.h"
 #include "platform/text.h"
 
@@ -33,7 +34,7 @@ int replay(const Arguments& arguments) {
                                    {"step", quantity.step}});
     }
     if (!report.passed()) out["first_difference"] = report.first_difference;
-    std::printf("%s\n", out.dump(2).c_str());
+    print(out);
   } else {
     std::printf("%s: %lld steps in %s\n", file.c_str(), static_cast<long long>(report.steps), arithmetic.c_str());
     for (const auto& quantity : report.quantities) {

@@ -11,6 +11,7 @@
 #include "platform/error.h"
 #include "platform/interrupt.h"
 #include "platform/text.h"
+#include "release/versions.h"
 #include "train/device.h"
 #include "train/job.h"
 #include "train/start.h"
@@ -66,8 +67,10 @@ int retrain(const Arguments& arguments) {
       train::resolve_top(source, deployment, given, positive_number(options, "top-trials"));
   if (start) {
     for (train::Resolved& trial : trials) trial.start = start;
-  } else if (auto fine_tuning = train::fine_tuning_of(request.deployments, request.name, trials[0])) {
-    trials.push_back(std::move(*fine_tuning));
+  } else if (release::VersionStore(request.deployments).slot(request.name).kind == release::Slot::Kind::directory) {
+    // In place of what is older than the versions: its weights may be worth more than new ones.
+    auto fine_tuning = train::fine_tuning_of(request.deployments / request.name, trials[0]);
+    if (fine_tuning) trials.push_back(std::move(*fine_tuning));
   }
   const train::Resolved& resolved = trials[0];
   std::string settings_text;
@@ -108,7 +111,7 @@ int retrain(const Arguments& arguments) {
   const ProfileOption recording(options);
   train::RetrainResult result = train::retrain(request, trials, profile);
   recording.tell(result.document, result.text);
-  std::printf("%s", options.json() ? (result.document.dump(2) + "\n").c_str() : result.text.c_str());
+  std::printf("%s", options.json() ? text_of(result.document).c_str() : result.text.c_str());
   return result.exit_code;
 }
 

@@ -37,8 +37,8 @@ std::int64_t whole_number(const Options& options, const std::string& option, std
   return *number;
 }
 
-std::int64_t positive_number(const Options& options, const std::string& option) {
-  const std::int64_t number = whole_number(options, option, 1);
+std::int64_t positive_number(const Options& options, const std::string& option, std::int64_t otherwise) {
+  const std::int64_t number = whole_number(options, option, otherwise);
   if (number < 1) throw Error(Fault::usage, str("--", option, " is ", number, ", expected at least 1"));
   return number;
 }

@@ -4,6 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "cli/study_options.h"
 #include "platform/clock.h"
 #include "platform/error.h"
@@ -43,7 +44,7 @@ std::vector<std::string> words_of(const std::string& text) {
 
 int sweep(const Arguments& arguments) {
   Options options(
-      "sweep",
+      "sweep --storage URL",
       "Searches hyperparameters: each trial of the study trains on combinatorial purged splits of the bars and is "
       "worth what its\nagents earn on the bars they did not see. A setting that is given is fixed; the others are "
       "drawn.");
@@ -67,7 +68,7 @@ int sweep(const Arguments& arguments) {
   options.value("start-from", "STUDY", "of the same storage: its best trials are tried first");
   options.value("start-count", "N", "how many of them [1]");
   options.value("grace", "SECONDS",
-                "without a heartbeat, after which a worker counts as killed: at least twice the heartbeat interval of\n"
+                "without a heartbeat, after which a worker counts as killed: at least twice the heartbeat interval of "
                 "all who share the study [120]");
   options.flag("dry-run", "say what would be searched, and do nothing");
   options.alias("n-timesteps,n", "steps");
@@ -100,17 +101,17 @@ int sweep(const Arguments& arguments) {
     settings.run.time_budget.clear();
   }
   if (options.has("dry-run")) {
-    release::Json document;
+    release::Json document = {{"space", release::Json::object()}};
     std::string text;
     for (const auto& [name, range] : train::search_space(settings, request.space)) {
       document["space"][name] = train::text_of(range);
       text += str(padded_right(name, 22), " ", train::text_of(range), "\n");
     }
-    std::printf("%s", options.json() ? (document.dump(2) + "\n").c_str() : text.c_str());
+    std::printf("%s", options.json() ? text_of(document).c_str() : text.c_str());
     return 0;
   }
   const train::SweepResult result = train::sweep(request, settings);
-  std::printf("%s", options.json() ? (result.document.dump(2) + "\n").c_str() : result.text.c_str());
+  std::printf("%s", options.json() ? text_of(result.document).c_str() : result.text.c_str());
   return result.exit_code;
 }
 

@@ -3,6 +3,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "cli/profile_option.h"
 #include "cli/study_options.h"
 #include "platform/atomic_file.h"
@@ -44,7 +45,7 @@ int train_run(const Arguments& arguments) {
   if (!options.parse(arguments)) return 0;
   install_interrupt_handlers();
   const std::filesystem::path directory = options.get("run");
-  if (directory.empty()) throw Error(Fault::usage, "ristretto train needs --run DIR");
+  if (directory.empty()) throw Error(Fault::usage, "ristretto train needs --run DIR", "--run runs/NAME");
   const bool resume = options.has("resume");
   const bool exists = std::filesystem::exists(directory / "config.ini");
   if (resume && !exists)
@@ -93,7 +94,7 @@ int train_run(const Arguments& arguments) {
           with_thousands(trainer.plan().steps), " steps in ", duration_text(outcome.seconds), ", ended by ",
           outcome.ended, "; weights moved by ", fixed(100 * outcome.weight_change, 2), " %\n");
   recording.tell(document, text);
-  std::printf("%s", options.json() ? (document.dump(2) + "\n").c_str() : text.c_str());
+  std::printf("%s", options.json() ? text_of(document).c_str() : text.c_str());
   return outcome.signal != 0 ? interrupt_exit_code(outcome.signal) : 0;
 }
 

@@ -29,6 +29,8 @@ void set_mode(const fs::path& path, mode_t mode) {
   if (chmod(path.c_str(), mode) != 0) fail(path, "given another mode", errno);
 }
 
+}  // namespace
+
 void copy_tree(const fs::path& from, const fs::path& to) {
   std::map<std::pair<dev_t, ino_t>, fs::path> copied;  // files with several names
   fs::create_directory(to);
@@ -46,8 +48,6 @@ void copy_tree(const fs::path& from, const fs::path& to) {
     if (is_new || unlinkable) fs::copy_file(entry.path(), target);
   }
 }
-
-}  // namespace
 
 void sync_tree(const fs::path& directory) {
   for (const auto& entry : fs::directory_iterator(directory)) {

@@ -12,6 +12,8 @@ void sync_tree(const std::filesystem::path& directory);
 void make_read_only(const std::filesystem::path& directory);
 // Removes a directory and all in it, read-only or not; nothing where it is absent.
 void remove_tree(const std::filesystem::path& directory);
+// Files and their modes; directories that can be written, whatever those of `from` are. Throws Error(failed).
+void copy_tree(const std::filesystem::path& from, const std::filesystem::path& to);
 // Renames, or where `from` is on another file system copies and then removes; hard links stay links. `to` must not
 // exist.
 void move_tree(const std::filesystem::path& from, const std::filesystem::path& to);

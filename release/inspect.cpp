@@ -458,13 +458,17 @@ void collect(const fs::path& directory, std::vector<fs::path>& out) {
 }  // namespace
 
 Inspection inspect(const fs::path& path, const InspectOptions& options) {
-  if (!fs::exists(path)) throw Error(Fault::incompatible, str(path.string(), " is not there"));
+  if (!fs::exists(path))
+    throw Error(Fault::incompatible, str(path.string(), " is not there"),
+                "name a deployment, a file or a directory of them");
   return Inspector(path, options).run();
 }
 
 std::vector<fs::path> models_under(const fs::path& path) {
   std::vector<fs::path> out;
-  if (!fs::exists(path)) throw Error(Fault::incompatible, str(path.string(), " is not there"));
+  if (!fs::exists(path))
+    throw Error(Fault::incompatible, str(path.string(), " is not there"),
+                "name a deployment, a file or a directory of them");
   if (!fs::is_directory(path)) return {path};
   collect(path, out);
   if (out.empty()) {

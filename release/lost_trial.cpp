@@ -12,18 +12,6 @@
 namespace ristretto::release {
 namespace {
 
-Json json_of(const agents::Value& value) {
-  return std::visit(
-      [](const auto& held) -> Json {
-        if constexpr (std::is_same_v<std::decay_t<decltype(held)>, std::monostate>) {
-          return nullptr;
-        } else {
-          return held;
-        }
-      },
-      value);
-}
-
 Json json_of(const formats::Json& value) {
   return Json::parse(formats::write_json(value), nullptr, /*allow_exceptions=*/false);
 }
@@ -32,7 +20,7 @@ Trial trial_of(const studies::Trial& stored) {
   Trial trial;
   trial.number = stored.number;
   for (const studies::Parameter& parameter : stored.params) {
-    trial.parameters[parameter.name] = json_of(parameter.value);
+    trial.parameters[parameter.name] = release::json_of(parameter.value);
   }
   for (const studies::Attribute& attribute : stored.user_attributes) {
     trial.user_attributes[attribute.key] = json_of(attribute.value);

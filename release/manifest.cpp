@@ -46,6 +46,18 @@ constexpr RuleField kRuleFields[] = {
 
 }  // namespace
 
+Json json_of(const agents::Value& value) {
+  return std::visit(
+      [](const auto& held) -> Json {
+        if constexpr (std::is_same_v<std::decay_t<decltype(held)>, std::monostate>) {
+          return nullptr;
+        } else {
+          return held;
+        }
+      },
+      value);
+}
+
 Json section_of(const agents::Architecture& architecture) {
   Json section{{"network", agents::name_of(architecture.network)},
                {"observation", architecture.observation},

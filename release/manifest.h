@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "agents/hyperparameters.h"
 #include "agents/policy.h"
 #include "env/layout.h"
 #include "env/step.h"
@@ -17,6 +18,9 @@ using Json = nlohmann::ordered_json;
 
 inline constexpr int kSchemaVersion = 1;
 inline constexpr const char* kManifest = "manifest.json";
+
+// None is null.
+Json json_of(const agents::Value& value);
 
 // Sections of the manifest. `action` names its columns by the layout's assets.
 Json section_of(const agents::Architecture& architecture);

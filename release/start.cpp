@@ -7,10 +7,12 @@
 #include "formats/safetensors.h"
 #include "formats/torch_file.h"
 #include "platform/atomic_file.h"
+#include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/log.h"
 #include "platform/text.h"
-#include "release/old_layouts.h"
+#include "release/inspect.h"
+#include "release/manifest.h"
 
 namespace ristretto::release {
 namespace {
@@ -126,7 +128,8 @@ Start start_of(const Model& model) {
   Start start;
   start.source = model.path;
   start.architecture = model.architecture;
-  const auto layout = own_layout(model);
+  // In the order of assets that it was trained in, as far as that can be seen.
+  const std::optional<env::Layout> layout = model.layout ? model.layout : inspect(model.path).layout;
   if (!layout) {
     throw Error(Fault::incompatible,
                 str(model.path.string(), " takes ", model.architecture.observation, " values and ",
@@ -137,6 +140,10 @@ Start start_of(const Model& model) {
   start.actor = model.actor;
   if (model.critic) start.critic = *model.critic;
   if (!fs::is_directory(model.path)) return start;
+  if (const std::optional<Json> manifest = read_manifest(model.path)) {
+    const Json::json_pointer where("/data/holdout_from");
+    if (manifest->contains(where)) start.unseen_from = parse_utc((*manifest)[where].get<std::string>());
+  }
   const Weights actor = agents::actor_template(start.architecture);
   const Weights critic = agents::critic_template(start.architecture);
   const fs::path training = model.path / "training";

@@ -22,6 +22,8 @@ struct Start {
   // Critic and moments are of this project's training, which normalises what it reads; else of served observations, as
   // the actor always is.
   bool critic_normalized = false, moments_normalized = false;
+  // Seconds since 1970, UTC: where the bars begin that trained nothing of it. Not known where no manifest says it.
+  std::optional<std::int64_t> unseen_from;
 };
 
 // Of a directory: training/start.safetensors (a converted one), training/checkpoint.safetensors (a version of this

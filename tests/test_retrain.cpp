@@ -142,7 +142,7 @@ TEST_CASE("retrain: what cannot work is said at once, with its exit code") {
   // The published best trial's norm_action: orders that no exchange takes.
   expect({"--norm-action", "19000"}, 2, "could not trade");
   expect({"--lookbak", "3"}, 2, "--lookback");
-  expect({"--ft-d-token", "32"}, 2, "FT-Transformer");
+  expect({"--ft-d-token", "32"}, 2, "networks with attention");
   expect({"--trial", "9999"}, 2, "trial");
   expect({"--holdout-from", "2030-01-01"}, 2, "hold-out");
   std::ofstream(directory.path / "plain") << "x";
@@ -191,7 +191,7 @@ TEST_SUITE("slow") {
     REQUIRE(finish(start(small_retrain("model_0"), directory.path)) == 0);
     const Stopwatch watch;
     finish(start(small_retrain("model_0"), directory.path));
-    const double whole = watch.seconds();
+    double whole = watch.seconds();
     int killed = 0;
     for (std::uint32_t k = 0; k < 20; ++k) {
       auto arguments = small_retrain("model_0");
@@ -202,7 +202,11 @@ TEST_SUITE("slow") {
       const double when = whole * (k % 2 == 0 ? share : 0.8 + 0.25 * share);
       std::this_thread::sleep_for(std::chrono::duration<double>(when));
       kill(child, SIGKILL);
-      killed += finish(child) == 1000 + SIGKILL;
+      if (finish(child) == 1000 + SIGKILL) {
+        ++killed;
+      } else {
+        whole *= 0.85;  // the machine has become faster, or what ran beside it has ended
+      }
       CHECK_NOTHROW(release::verify(directory.path / "deployments/model_0"));
       const release::Model model = release::load(directory.path / "deployments/model_0");
       CHECK(release::run_probe(model) <= release::kProbeTolerance);

@@ -212,19 +212,21 @@ TEST_CASE("start: what the weights fix is given, and an old deployment is tried 
   CHECK(all.find("net_dimension=128") != std::string::npos);
 
   const release::Scratch scratch;
-  const Resolved clean = resolve(std::nullopt, std::nullopt, {});
-  CHECK_FALSE(fine_tuning_of(scratch.path(), "absent", clean));
+  Resolved clean = resolve(std::nullopt, std::nullopt, {});
   fs::copy(kGolden / "mlp_239", scratch / "old");
-  const auto fine = fine_tuning_of(scratch.path(), "old", clean);
+  CHECK_FALSE(fine_tuning_of(scratch.path() / "old", clean));  // nobody says which bars it was trained on
+  clean.settings.apply({"holdout_from", "2023-03-01", "test"});
+  CHECK_FALSE(fine_tuning_of(scratch.path() / "absent", clean));
+  const auto fine = fine_tuning_of(scratch.path() / "old", clean);
   REQUIRE(fine);
   REQUIRE(fine->start);
   CHECK(fine->settings.hyperparameters.net_dimension == 128);
   CHECK(fine->settings.run.features == "alpaca-14");
   CHECK(env::difference(fine->start->layout, layout_of(fine->settings)).empty());
   fs::copy(kGolden / "ft_85", scratch / "transformer");
-  CHECK_FALSE(fine_tuning_of(scratch.path(), "transformer", clean));  // today's trader builds an MLP
+  CHECK_FALSE(fine_tuning_of(scratch.path() / "transformer", clean));  // today's trader builds an MLP
   fs::copy(kGolden / "broken/nan_weight", scratch / "broken");
-  CHECK_FALSE(fine_tuning_of(scratch.path(), "broken", clean));
+  CHECK_FALSE(fine_tuning_of(scratch.path() / "broken", clean));
 }
 
 TEST_SUITE("slow") {

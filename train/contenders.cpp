@@ -21,6 +21,7 @@ namespace ristretto::train {
 namespace {
 
 using release::Json;
+using release::json_of;
 
 constexpr double kLadderSeconds = 6;      // the reference agents on the hold-out, the gates, and the rest of judging
 constexpr double kBytesPerSecond = 20e6;  // writing, hashing and verifying a version
@@ -28,18 +29,6 @@ constexpr double kBytesPerSecond = 20e6;  // writing, hashing and verifying a ve
 constexpr double kJudgingValidations = 6;
 constexpr std::int64_t kProbeRows = 16;
 constexpr const char* kFinished = "finished";
-
-Json json_of(const agents::Value& value) {
-  return std::visit(
-      [](const auto& v) -> Json {
-        if constexpr (std::is_same_v<std::decay_t<decltype(v)>, std::monostate>) {
-          return nullptr;
-        } else {
-          return v;
-        }
-      },
-      value);
-}
 
 // States that the model may meet: bars spread over the hold-out, accounts between all cash and full positions.
 at::Tensor probe_states(const Data& data, std::uint64_t seed) {
@@ -96,6 +85,7 @@ std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std
                                         const std::filesystem::path& directory, Profile& profile) {
   std::vector<Contender> contenders;
   const auto count = trials.size() * static_cast<std::size_t>(seeds);
+  std::size_t begun = 0;
   for (std::size_t trial = 0; trial < trials.size(); ++trial) {
     std::shared_ptr<const Data> data;
     for (std::int64_t seed = 0; seed < seeds; ++seed) {
@@ -108,19 +98,15 @@ std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std
       std::filesystem::create_directories(run);
       write_file_atomically(run / "config.ini", settings.as_ini());
       if (count > 1) {
-        log::info("train", str("training ", contenders.size() + 1, " of ", count, ": ", trials[trial].origin, ", seed ",
-                               settings.run.seed));
+        log::info("train",
+                  str("training ", begun + 1, " of ", count, ": ", trials[trial].origin, ", seed ", settings.run.seed));
       }
       profile.enter("set-up");
       const bool bf16 = settings.run.precision == "bf16";
       Trainer trainer(settings, data->splits.train.market, run, validation_on(*data, bf16), profile);
-      if (resumed) {
-        trainer.resume();
-      } else if (trials[trial].start) {
-        trainer.start_from(*trials[trial].start);
-      }
+      if (resumed) trainer.resume();
       Plan plan = trainer.plan();
-      const auto left = static_cast<double>(count - contenders.size());
+      const auto left = static_cast<double>(count - begun++);
       const double used = profile.total();
       double training_seconds = 0;
       if (plan.budget_seconds > 0) {
@@ -137,10 +123,12 @@ std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std
       const double validations = left > 1 ? 1 : kJudgingValidations + static_cast<double>(count - 1);
       std::optional<Outcome> outcome;
       try {
+        if (!resumed && trials[trial].start) trainer.start_from(*trials[trial].start);
         outcome = trainer.run(training_seconds, validations);
       } catch (const Error& error) {
         // Old weights that cannot be trained on from leave the clean retrain.
-        if (!trials[trial].start || trials[0].start || error.fault() != Fault::failed) throw;
+        const bool of_weights = error.fault() == Fault::failed || error.fault() == Fault::incompatible;
+        if (!trials[trial].start || trials[0].start || !of_weights) throw;
         log::warning("train", str(trials[trial].origin, " is given up: ", error.what()));
         continue;
       }

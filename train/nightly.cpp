@@ -15,6 +15,7 @@
 #include "train/nightly_journal.h"
 #include "train/retrain.h"
 #include "train/service.h"
+#include "train/start.h"
 #include "train/sweep.h"
 
 namespace ristretto::train {
@@ -24,7 +25,6 @@ namespace fs = std::filesystem;
 using release::Json;
 
 constexpr double kSweepShare = 0.25;  // of the night, for new trials
-constexpr int kInterrupted = 128;     // exit codes above it are signals
 constexpr double kLeastSeconds = 20;  // of a retrain that is begun: what reading bars and judging take
 
 std::int64_t now_seconds() { return std::chrono::system_clock::to_time_t(now_utc()); }
@@ -32,8 +32,13 @@ std::int64_t now_seconds() { return std::chrono::system_clock::to_time_t(now_utc
 std::int64_t bytes_below(const fs::path& directory) {
   std::int64_t sum = 0;
   if (!fs::exists(directory)) return 0;
-  for (const auto& entry : fs::recursive_directory_iterator(directory)) {
-    if (entry.is_regular_file() && !entry.is_symlink()) sum += static_cast<std::int64_t>(entry.file_size());
+  std::error_code gone;  // what another retrain has just moved
+  const auto end = fs::recursive_directory_iterator();
+  for (auto entry = fs::recursive_directory_iterator(directory, gone); !gone && entry != end; entry.increment(gone)) {
+    std::error_code ignored;
+    if (!entry->is_regular_file(ignored) || entry->is_symlink(ignored)) continue;
+    const std::uintmax_t size = entry->file_size(ignored);
+    if (!ignored) sum += static_cast<std::int64_t>(size);
   }
   return sum;
 }
@@ -78,6 +83,9 @@ Work work_of(const NightlyRequest& request, const std::optional<StudySource>& so
   std::optional<fs::path> deployment;
   if (!source) deployment = request.deployments / name;
   work.trials = resolve_top(source, deployment, layers, request.top_trials);
+  auto fine_tuning = fine_tuning_of(request.deployments / name, work.trials[0]);
+  // Of weights that do not say what they have seen, only the user can (--holdout-from).
+  if (fine_tuning && (fine_tuning->start->unseen_from || pinned(given))) work.trials.push_back(std::move(*fine_tuning));
   const Data data = load_data(work.trials[0].settings);
   const env::Market& holdout = data.splits.holdout.market;
   for (const env::Segment& segment : holdout.segments) {
@@ -216,7 +224,7 @@ class Nights {
           sweeping.start_count = request_.top_trials;
         }
         const SweepResult result = sweep(sweeping, resolve(std::nullopt, std::nullopt, layers).settings);
-        if (result.exit_code > kInterrupted) return result.exit_code - kInterrupted;
+        if (const int signal = interrupt_requested(); signal != 0) return signal;
         night_.study = result.document["study"].get<std::string>();
         resolve(StudySource{source_->storage, night_.study, std::nullopt}, std::nullopt, given_);  // has a best trial
         night_.sweep = str(request_.sweep_trials, " trials in study ", night_.study);
@@ -314,8 +322,7 @@ class Nights {
       return std::any_of(night_.models.begin(), night_.models.end(),
                          [&](const ModelNight& model) { return model.state == state; });
     };
-    int code = 0;
-    if (!any("served")) code = any("kept") ? static_cast<int>(Fault::refused) : any("failed") ? 1 : 0;
+    const int code = any("failed") ? 1 : !any("served") && any("kept") ? static_cast<int>(Fault::refused) : 0;
     return {json_of(night_), text_of(night_) + str("report: ", (reports / "report.html").string(), "\n"), code};
   }
 

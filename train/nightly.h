@@ -31,8 +31,9 @@ struct NightlyRequest {
 struct NightlyResult {
   release::Json document;
   std::string text;  // one line a model
-  int exit_code =
-      0;  // 0 something was served or nothing was due; 3 nothing was good enough; 1 the rest failed; 130, 143
+  // 1 a model failed, whatever became of the others; else 0 something was served or nothing was due, 3 nothing was good
+  // enough; 130, 143 interrupted
+  int exit_code = 0;
 };
 
 // given: the layers of settings of all retrains. One at a time: Error(busy) while another runs. A night that a crash or

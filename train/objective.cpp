@@ -85,11 +85,12 @@ Objective::Objective(ObjectiveKind kind, const Settings& settings, std::int64_t 
   bars_ = market.bars_in_segments();
   last_time_ = data.splits.validation.last_time;
   const RunSettings& run = settings.run;
+  const at::Tensor prices = market.price.narrow(0, 0, market.segments.back().end);  // later ones are not seen
   experiment_ = str(bars_, " bars from ", iso_utc(data.splits.train.first_time), " to ", iso_utc(last_time_),
-                    ", sum of prices ", market.price.sum(at::kDouble).item<double>(), "; ", run.assets, "; ",
-                    run.features, "; serving ", run.serving, ", capital ", run.initial_capital, ", fee ",
-                    run.fee_fraction, ", steps ", run.steps, ", portfolios ", run.portfolios, ", episode bars ",
-                    run.episode_bars, ", ", run.precision, ", seed ", run.seed, ", lookback up to ", largest_lookback);
+                    ", sum of prices ", prices.sum(at::kDouble).item<double>(), "; ", run.assets, "; ", run.features,
+                    "; serving ", run.serving, ", capital ", run.initial_capital, ", fee ", run.fee_fraction,
+                    ", steps ", run.steps, ", portfolios ", run.portfolios, ", episode bars ", run.episode_bars, ", ",
+                    run.precision, ", seed ", run.seed, ", lookback up to ", largest_lookback);
   const std::int64_t purge = std::max<std::int64_t>(kPurgeBars, largest_lookback - 1);
   for (const evaluation::CpcvSplit& split :
        evaluation::combinatorial_purged_splits(bars_, kGroups, kTestGroups, purge, kEmbargoBars)) {

@@ -108,8 +108,8 @@ env::Rules rules_for(const Named& named, const Settings& settings) {
 fs::path copy_of(const Named& named, const PromoteRequest& request) {
   const fs::path copy = request.runs / str(".promote-", request.name);
   release::remove_tree(copy);
-  fs::create_directories(copy);
-  fs::copy(named.directory, copy, fs::copy_options::recursive);
+  fs::create_directories(request.runs);
+  release::copy_tree(named.directory, copy);
   for (const auto& entry : fs::recursive_directory_iterator(copy)) {
     fs::permissions(entry.path(), fs::perms::owner_write, fs::perm_options::add);
   }
@@ -119,19 +119,29 @@ fs::path copy_of(const Named& named, const PromoteRequest& request) {
 
 std::vector<release::GateResult> integrity_of(const Named& named, std::int64_t orders) {
   const Json change = named.training("relative_weight_change");
-  return release::integrity_gates({named.directory, named.layout, orders, named.count("environment_steps"),
-                                   named.count("environment_steps"), named.count("optimizer_steps"),
-                                   change.is_number() ? change.get<double>() : 0});
+  // Versions from before it was written have been through this gate when they were trained.
+  const std::int64_t steps = named.training("steps_an_iteration").is_number()
+                                 ? named.count("iterations") * named.count("steps_an_iteration")
+                                 : named.count("environment_steps");
+  return release::integrity_gates({named.directory, named.layout, orders, named.count("environment_steps"), steps,
+                                   named.count("optimizer_steps"), change.is_number() ? change.get<double>() : 0});
 }
 
 // The verdict of its manifest, where it answers the question that is asked now.
 std::optional<release::Verdict> recorded_verdict(const Named& named, const std::optional<std::string>& served,
-                                                 const Data& data) {
+                                                 const Settings& settings, const Data& data) {
   const std::string status = release::text_field(named.manifest, "status");
   if (named.version.empty() || status.empty() || !named.manifest.contains("gates")) return std::nullopt;
   if (release::text_field(named.manifest, "parent") != served.value_or("")) return std::nullopt;
   if (data_field(named.manifest, "splits/holdout/last_bar") != iso_utc(data.splits.holdout.last_time) ||
       data_field(named.manifest, "splits/holdout/first_bar") != iso_utc(data.splits.holdout.first_time)) {
+    return std::nullopt;
+  }
+  const Json::json_pointer files("/data/files");
+  const bool other_costs =
+      settings.source_of("fee_fraction") != "default" || settings.source_of("initial_capital") != "default";
+  if (other_costs || !named.manifest.contains(files) ||
+      named.manifest[files] != data_section(settings, data)["files"]) {
     return std::nullopt;
   }
   const std::string how = str("judged against ", served.value_or("nothing"), " on the same bars before");
@@ -176,7 +186,7 @@ PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& g
   const FileLock lock(request.runs / ("." + request.name + ".lock"), "promote " + request.name);
   Ending ending;
   std::optional<release::Verdict> recorded;
-  if (!request.thresholds) recorded = recorded_verdict(named, served, data);
+  if (!request.thresholds) recorded = recorded_verdict(named, served, settings, data);
   if (recorded) {
     ending = serve_version(store, request.name, named.version, served, *recorded, named.manifest["gates"]);
     result.document["gates"] = named.manifest["gates"];

@@ -14,21 +14,10 @@ namespace {
 
 using release::GateResult;
 using release::Json;
+using release::json_of;
 
 // Not finite (a ratio without a loss) is null: JSON has no such number.
 Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
-
-Json json_of(const agents::Value& value) {
-  return std::visit(
-      [](const auto& v) -> Json {
-        if constexpr (std::is_same_v<std::decay_t<decltype(v)>, std::monostate>) {
-          return nullptr;
-        } else {
-          return v;
-        }
-      },
-      value);
-}
 
 Json study_section(const Resolved& resolved) {
   if (!resolved.trial) return nullptr;
@@ -78,6 +67,7 @@ Json manifest_sections(const Contender& contender, const Resolved& resolved, con
                    {"device", describe(device_of(settings.run.device))},
                    {"precision", settings.run.precision},
                    {"portfolios", contender.plan.portfolios},
+                   {"steps_an_iteration", contender.plan.samples},
                    {"libtorch", RISTRETTO_LIBTORCH_VERSION},
                    {"ristretto", RISTRETTO_VERSION},
                    {"git_commit", RISTRETTO_COMMIT},

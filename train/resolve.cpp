@@ -80,9 +80,11 @@ void take_from_study(Resolved& resolved, const StudySource& source, const std::v
   const formats::Json* objective = studies::find(study.user_attributes, studies::kObjectiveAttribute);
   if (objective != nullptr && objective->text == objective_text(ObjectiveKind::robust)) {
     for (const studies::Trial& other : study.trials) {
-      const bool known = other.state == studies::State::complete && other.values.size() == 1;
-      if (known && other.number != trial->number && std::isfinite(other.values[0])) {
-        resolved.trial_sharpes.push_back(other.values[0]);
+      // The ratio itself, as this retrain's own are: the value is an excess less a penalty.
+      const formats::Json* sharpe = studies::find(other.user_attributes, "mean_sharpe_bot");
+      const bool known = other.state == studies::State::complete && sharpe != nullptr;
+      if (known && other.number != trial->number && std::isfinite(sharpe->real)) {
+        resolved.trial_sharpes.push_back(sharpe->real);
       }
     }
   }

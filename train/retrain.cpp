@@ -32,6 +32,18 @@ std::filesystem::path new_run_directory(const RetrainRequest& request) {
 
 // Before hours are spent: bars that chose the hyperparameters cannot judge them.
 void require_unseen(const Resolved& resolved, const Data& data) {
+  if (const release::Start* start = resolved.start.get()) {
+    if (!start->unseen_from && resolved.settings.source_of("holdout_from") == "default") {
+      throw Error(Fault::usage, str(start->source.string(), " does not say which bars it was trained on"),
+                  "name the first bar that it has not seen: --holdout-from DATE");
+    }
+    if (start->unseen_from && *start->unseen_from > data.splits.holdout_from) {
+      throw Error(Fault::usage,
+                  str("the hold-out begins at ", iso_utc(data.splits.holdout_from), ", but bars before ",
+                      iso_utc(*start->unseen_from), " trained ", start->source.string(), ": they cannot judge it"),
+                  str("--holdout-from ", iso_utc(*start->unseen_from)));
+    }
+  }
   if (!resolved.seen_until || *resolved.seen_until < data.splits.holdout.first_time) return;
   throw Error(Fault::usage,
               str("the hold-out begins at ", iso_utc(data.splits.holdout.first_time), ", but ", resolved.origin,

@@ -228,10 +228,10 @@ void check(const Settings& settings) {
     const std::string network = agents::network_of(settings.hyperparameters);
     throw Error(Fault::usage,
                 str("--", dashed(row.name), " (", source, ") is read by ",
-                    row.context_only ? "market_context" : "the FT-Transformer", " only, and the network is ",
+                    row.context_only ? "market_context" : "networks with attention", " only, and the network is ",
                     network == "mlp" ? "an MLP" : network),
                 row.context_only ? "add --encoder market_context, or leave it out"
-                                 : "add --use-ft-encoder true, or leave it out");
+                                 : "add --encoder ft_transformer or market_context, or leave it out");
   }
   if (settings.hyperparameters.ft_use_pretrained && run.pretrained.empty()) {
     throw Error(Fault::usage, "ft_use_pretrained is true, and no file of pre-trained weights is given",

@@ -8,7 +8,6 @@
 #include "platform/log.h"
 #include "platform/text.h"
 #include "release/old_layouts.h"
-#include "release/versions.h"
 
 namespace ristretto::train {
 namespace {
@@ -36,6 +35,11 @@ std::string difference(const agents::Architecture& found, const agents::Architec
 }  // namespace
 
 std::vector<Given> given_of(const release::Start& start) {
+  if (start.architecture.network == agents::Network::market_context) {
+    throw Error(Fault::incompatible,
+                str(start.source.string(), " is a market_context network, which cannot be trained on from"),
+                "leave --from out: retrain makes a new one; --pretrained gives it an encoder");
+  }
   const std::string source = "weights of " + start.source.string();
   std::vector<Given> out;
   const auto give = [&](const char* name, const std::string& text) { out.push_back({name, text, source}); };
@@ -58,6 +62,7 @@ std::vector<Given> given_of(const release::Start& start) {
   give("norm_tech_exp", str(start.layout.scales.tech_exp));
   give("net_dimension", str(start.architecture.width));
   const bool transformer = start.architecture.network == agents::Network::ft_transformer;
+  give("encoder", transformer ? "ft_transformer" : "mlp");
   give("use_ft_encoder", transformer ? "true" : "false");
   if (transformer) {
     give("ft_d_token", str(start.architecture.encoder.d_token));
@@ -115,13 +120,21 @@ void begin_from(const release::Start& start, const env::Layout& layout, agents::
                 start.actor_moments ? " and its optimizer's moments" : ""));
 }
 
-std::optional<Resolved> fine_tuning_of(const fs::path& deployments, const std::string& name, const Resolved& clean) {
-  release::VersionStore store(deployments);
-  if (store.slot(name).kind != release::Slot::Kind::directory) return std::nullopt;
-  const fs::path directory = deployments / name;
+std::optional<Resolved> fine_tuning_of(const fs::path& directory, const Resolved& clean) {
   try {
     const release::Start old = release::start_of(release::load(directory));
     Resolved out = clean;
+    const Settings& wanted = clean.settings;
+    if (!old.unseen_from && wanted.source_of("holdout_from") == "default") {
+      throw Error(Fault::incompatible,
+                  "it does not say which bars it was trained on, and no --holdout-from names later ones");
+    }
+    const std::string network = agents::network_of(wanted.hyperparameters);
+    const bool chosen = wanted.source_of("encoder") != "default" || wanted.source_of("use_ft_encoder") != "default";
+    if (chosen && network != agents::name_of(old.architecture.network)) {
+      throw Error(Fault::incompatible,
+                  str("it is ", agents::name_of(old.architecture.network), ", and the network is to be ", network));
+    }
     for (const Given& given : given_of(old)) {
       if (given.name == "features" || given.name == "assets" || given.name == "serving") continue;  // as served now
       if (given.name == "lookback" && old.layout.lookback < out.settings.hyperparameters.lookback) continue;

@@ -25,10 +25,9 @@ std::vector<Given> given_of(const release::Start& start);
 void begin_from(const release::Start& start, const env::Layout& layout, agents::Policy& policy,
                 const agents::Normalizer& normalizer, agents::Optimizer& optimizer);
 
-// Where deployments/NAME is a directory of before this project's versions, the hyperparameters of `clean` with its
-// network, carried over to their features by name: fine-tuning it is tried beside the clean retrain, and validation
-// chooses. Nothing elsewhere, or, with a line in the log that says why, where it cannot be.
-std::optional<Resolved> fine_tuning_of(const std::filesystem::path& deployments, const std::string& name,
-                                       const Resolved& clean);
+// The hyperparameters of `clean` with the network of the deployment in `directory`, carried over to their features by
+// name: fine-tuning it is tried beside the clean retrain, and validation chooses. Nothing, with a line in the log that
+// says why, where it cannot be.
+std::optional<Resolved> fine_tuning_of(const std::filesystem::path& directory, const Resolved& clean);
 
 }  // namespace ristretto::train

@@ -1,25 +1,16 @@
 #include <ATen/TensorOperators.h>
-#include <ATen/core/grad_mode.h>
-#include <ATen/ops/ones.h>
-#include <ATen/ops/stack.h>
-#include <ATen/record_function.h>
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
-#include "agents/checkpoint.h"
 #include "agents/optimizer.h"
-#include "agents/rollout.h"
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/interrupt.h"
 #include "platform/log.h"
 #include "platform/text.h"
 #include "train/device.h"
-#include "train/pretrain.h"
 #include "train/run_log.h"
-#include "train/schedule.h"
 #include "train/start.h"
 #include "train/trainer_state.h"
 
@@ -101,7 +92,7 @@ void Trainer::resume() {
     throw Error(Fault::usage,
                 "a run of several processes (WORLD_SIZE) cannot be resumed: its checkpoint holds the "
                 "portfolios of the first one alone",
-                "start a new run, or go on with one process");
+                "start a new run");
   }
   state_->restore();
 }

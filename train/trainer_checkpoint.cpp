@@ -1,26 +1,10 @@
-#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/ones.h>
-#include <ATen/ops/stack.h>
 #include <ATen/record_function.h>
 
-#include <algorithm>
-#include <cmath>
-#include <limits>
-
 #include "agents/checkpoint.h"
-#include "agents/optimizer.h"
-#include "agents/rollout.h"
 #include "platform/clock.h"
 #include "platform/error.h"
-#include "platform/interrupt.h"
-#include "platform/log.h"
 #include "platform/text.h"
-#include "train/device.h"
-#include "train/pretrain.h"
-#include "train/run_log.h"
-#include "train/schedule.h"
-#include "train/start.h"
 #include "train/trainer_state.h"
 
 namespace ristretto::train {
@@ -49,10 +33,14 @@ void copy_into(ft_transformer::Weights& weights, const agents::NamedTensors& sav
 // The checkpoint holds row numbers: they mean the same only on the same rows.
 std::string Trainer::State::bars_identity() const {
   const env::Market& market = environment.market();
-  std::string out = str(market.rows(), " rows");
+  // Later bars, which come in every day, are none of this training's.
+  const std::int64_t rows = market.segments.empty() ? market.rows() : market.segments.back().end;
+  std::string out = str(rows, " rows");
   for (const env::Segment& segment : market.segments) out += str(" ", segment.begin, "-", segment.end);
-  if (!market.time.empty()) out += str(", ", iso_utc(market.time.front()), " to ", iso_utc(market.time.back()));
-  return out + str(", sum of prices ", market.price.sum(at::kDouble).item<double>());
+  if (!market.time.empty()) {
+    out += str(", ", iso_utc(market.time.front()), " to ", iso_utc(market.time[static_cast<std::size_t>(rows - 1)]));
+  }
+  return out + str(", sum of prices ", market.price.narrow(0, 0, rows).sum(at::kDouble).item<double>());
 }
 
 void Trainer::State::save() {

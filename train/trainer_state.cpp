@@ -1,28 +1,22 @@
 #include "train/trainer_state.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/stack.h>
 #include <ATen/record_function.h>
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
-#include "agents/checkpoint.h"
 #include "agents/optimizer.h"
 #include "agents/rollout.h"
 #include "platform/clock.h"
 #include "platform/error.h"
-#include "platform/interrupt.h"
 #include "platform/log.h"
 #include "platform/text.h"
-#include "train/device.h"
 #include "train/pretrain.h"
 #include "train/run_log.h"
 #include "train/schedule.h"
-#include "train/start.h"
 
 namespace ristretto::train {
 namespace {
@@ -89,7 +83,6 @@ std::vector<at::Tensor> parameters(const agents::Policy& policy) {
 
 }  // namespace
 
-// What a run tells about itself.
 void tell(bool background, const std::string& text) {
   if (background) {
     log::debug("train", text);

@@ -7,6 +7,7 @@
 
 #include "platform/error.h"
 #include "platform/text.h"
+#include "studies/distribution.h"
 
 namespace ristretto::studies {
 
@@ -43,7 +44,7 @@ Json json_of_grid(const Grid& grid) {
   for (const auto& [name, values] : grid) {
     Json list;
     list.kind = Json::Kind::array;
-    for (const agents::Value& value : values) list.items.push_back(json_of_value(value));
+    for (const agents::Value& value : values) list.items.push_back(json_of(value));
     json.members.emplace_back(name, std::move(list));
   }
   return json;
@@ -73,7 +74,7 @@ class GridProposals : public Proposals {
 
   std::vector<Attribute> attributes() const override {
     if (!id_) return {};
-    return {{"search_space", sampler_.space_}, {"grid_id", json_of_value(static_cast<std::int64_t>(*id_))}};
+    return {{"search_space", sampler_.space_}, {"grid_id", json_of(static_cast<std::int64_t>(*id_))}};
   }
 
  private:

@@ -169,34 +169,8 @@ Value value_of_json(const formats::Json& json) {
   }
 }
 
-formats::Json json_of_value(const Value& value) {
-  formats::Json json;
-  if (const bool* flag = std::get_if<bool>(&value)) {
-    json.kind = formats::Json::Kind::boolean;
-    json.boolean = *flag;
-  } else if (const auto* integer = std::get_if<std::int64_t>(&value)) {
-    json.kind = formats::Json::Kind::integer;
-    json.integer = *integer;
-    json.real = static_cast<double>(*integer);
-  } else if (const double* real = std::get_if<double>(&value)) {
-    json.kind = formats::Json::Kind::real;
-    json.real = *real;
-  } else if (const auto* text = std::get_if<std::string>(&value)) {
-    json.kind = formats::Json::Kind::text;
-    json.text = *text;
-  }
-  return json;
-}
-
 const agents::Range* find_range(const SearchSpace& space, std::string_view name) {
   for (const auto& item : space) {
-    if (item.first == name) return &item.second;
-  }
-  return nullptr;
-}
-
-const Value* find_value(const NamedValues& values, std::string_view name) {
-  for (const auto& item : values) {
     if (item.first == name) return &item.second;
   }
   return nullptr;

@@ -32,12 +32,10 @@ SearchSpace intersection_space(const Study& study, bool sorted);
 // ranges; a part is sorted by name, and a range is the one that its name had first.
 std::vector<SearchSpace> grouped_spaces(const Study& study);
 
-// Of an attribute that holds a parameter's value, and back; lists and objects give None.
+// Of an attribute that holds a parameter's value; lists and objects give None. Back: json_of (distribution.h).
 agents::Value value_of_json(const formats::Json& json);
-formats::Json json_of_value(const agents::Value& value);
 
 // nullptr where there is none.
 const agents::Range* find_range(const SearchSpace& space, std::string_view name);
-const agents::Value* find_value(const NamedValues& values, std::string_view name);
 
 }  // namespace ristretto::studies

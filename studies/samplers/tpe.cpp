@@ -7,6 +7,7 @@
 
 #include "platform/error.h"
 #include "platform/text.h"
+#include "studies/distribution.h"
 #include "studies/samplers/random.h"
 
 namespace ristretto::studies {
@@ -212,8 +213,7 @@ class TpeProposals : public Proposals {
     if (joint_.empty() || !options.constant_liar || options.profile < Profile::optuna_4_9) return {};
     Json params;
     params.kind = Json::Kind::object;
-    for (const Parameter& parameter : joint_)
-      params.members.emplace_back(parameter.name, json_of_value(parameter.value));
+    for (const Parameter& parameter : joint_) params.members.emplace_back(parameter.name, json_of(parameter.value));
     const std::string text = formats::write_json(params);
     std::vector<Attribute> chunks;
     constexpr std::size_t kChunk = 2045;
