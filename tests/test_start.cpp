@@ -33,6 +33,7 @@ constexpr double kFloatRounding = 1e-4;
 constexpr double kSmallestGradient = 1e-2;  // of sums over 50 states of order one
 
 const fs::path kGolden = fs::path(RISTRETTO_GOLDEN) / "deployments";
+const std::string kUnseen = " --holdout-from 2023-03-01 ";  // of weights that do not say what they have seen
 
 // A policy over a random market, with a normalizer that is not of this market's scales.
 struct Setting {
@@ -236,7 +237,7 @@ TEST_SUITE("slow") {
     fs::create_directory(scratch / "deployments");
     fs::copy(kGolden / "mlp_85", scratch / "deployments/old", fs::copy_options::recursive);
     const std::string before = read_file(scratch / "deployments/old/actor.pth");
-    const Ran trained = run("retrain old" + kSmall + "--net-dimension 16", scratch);
+    const Ran trained = run("retrain old" + kSmall + "--net-dimension 16" + kUnseen, scratch);
     CAPTURE(trained.err);
     REQUIRE(trained.code == 0);
     const auto document = release::Json::parse(trained.out);
@@ -264,10 +265,13 @@ TEST_SUITE("slow") {
                 scratch)
                 .code == 0);
     CHECK(release::start_of(release::load(scratch / "converted")).actor_moments);
-    const Ran other = run("retrain new --from converted --lookback 3" + kSmall, scratch);
+    const Ran other = run("retrain new --from converted --lookback 3" + kSmall + kUnseen, scratch);
     CHECK(other.code == 4);
     CHECK(other.err.find("its lookback is 2, expected 3") != std::string::npos);
-    const Ran trained = run("retrain new --from converted" + kSmall, scratch);
+    const Ran unknown = run("retrain new --from converted" + kSmall, scratch);
+    CHECK(unknown.code == 2);
+    CHECK(unknown.err.find("does not say which bars it was trained on") != std::string::npos);
+    const Ran trained = run("retrain new --from converted" + kSmall + kUnseen, scratch);
     CAPTURE(trained.err);
     REQUIRE(trained.code == 0);
     const release::Model model = release::load(scratch / "deployments/new");
@@ -278,7 +282,7 @@ TEST_SUITE("slow") {
     CHECK(again.moments_normalized);
     REQUIRE(again.actor_moments);
     CHECK(largest(again.actor_moments->second.at("net.0.weight")) > 0);
-    const Ran more = run("retrain new --from deployments/new --no-promote" + kSmall, scratch);
+    const Ran more = run("retrain new --from deployments/new --no-promote" + kSmall + kUnseen, scratch);
     CHECK((more.code == 0 || more.code == 3));  // 3: it was not better
     CHECK(more.err.find("and its optimizer's moments") != std::string::npos);
   }
