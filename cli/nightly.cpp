@@ -28,6 +28,7 @@ int nightly(const Arguments& arguments) {
   options.value("gates", "FILE", "an INI file of the thresholds that the gates of evidence judge by");
   options.value("new-bars", "N", "how many bars newer than its last judgement make a deployment due [24]");
   options.value("disk-budget", "SIZE", "runs and deployments together, such as 20GiB; above it nothing is begun");
+  options.value("webhook", "FILE", "the night's report is sent as JSON to the URL in this file's first line");
   options.flag("dry-run", "say which deployments are due, and do nothing");
   options.settings();
   if (!options.parse(arguments)) return 0;
@@ -48,6 +49,7 @@ int nightly(const Arguments& arguments) {
   if (const auto file = options.find("gates")) request.thresholds = release::read_thresholds(*file);
   request.new_bars = whole_number(options, "new-bars", request.new_bars);
   if (const auto size = options.find("disk-budget")) request.disk_bytes = train::parse_bytes(*size);
+  if (const auto file = options.find("webhook")) request.webhook = train::read_webhook(*file);
   request.dry_run = options.has("dry-run");
   request.command = recorded_command("nightly", arguments);
   std::vector<train::Given> given = options.given();

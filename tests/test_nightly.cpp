@@ -1,5 +1,6 @@
 // The nightly job, as the program that users run.
 #include <doctest/doctest.h>
+#include <httplib.h>
 
 #include <algorithm>
 #include <csignal>
@@ -9,11 +10,13 @@
 
 #include "platform/atomic_file.h"
 #include "platform/clock.h"
+#include "platform/error.h"
 #include "platform/lock.h"
 #include "platform/text.h"
 #include "program_fixture.h"
 #include "release/ledger.h"
 #include "release/versions.h"
+#include "train/webhook.h"
 
 namespace ristretto::train {
 namespace {
@@ -97,6 +100,50 @@ TEST_CASE("nightly: what has new bars is retrained and judged on the old hold-ou
     CHECK(std::filesystem::exists(place.directory.path / "runs/nightly" / id / file));
   }
   CHECK(place.store().check("model_0").empty());
+}
+
+TEST_CASE("nightly: how a night ended is sent to the webhook, and that it could not be is said") {
+  Place place;
+  const std::string bars = kSource + "/data/crypto_1h";
+  place.deploy("model_0", bars);
+  httplib::Server server;
+  std::vector<nlohmann::json> messages;
+  int answer = 200;
+  server.Post("/hooks/secret", [&](const httplib::Request& request, httplib::Response& response) {
+    messages.push_back(nlohmann::json::parse(request.body));
+    response.status = answer;
+  });
+  const int port = server.bind_to_any_port("127.0.0.1");
+  std::thread thread([&] { server.listen_after_bind(); });
+  const auto hook = [&](const std::string& address) { write_file_atomically(place.directory.path / "hook", address); };
+  hook(str("http://127.0.0.1:", port, "/hooks/secret\n"));
+
+  CHECK(place.run(small_night(bars, {"--webhook", "hook"})) == 0);
+  REQUIRE(messages.size() == 1);
+  CHECK(messages[0]["text"].get<std::string>().find("model_0") != std::string::npos);
+  CHECK(messages[0]["content"] == messages[0]["text"]);
+  CHECK(messages[0]["night"]["models"][0]["state"] == "not due");
+  CHECK(messages[0]["night"]["finished"].is_string());
+  CHECK(place.run(small_night(bars, {"--webhook", "hook", "--disk-budget", "1000"})) == 1);
+  REQUIRE(messages.size() == 2);
+  CHECK(messages[1]["text"].get<std::string>().find("--disk-budget") != std::string::npos);
+  answer = 410;
+  CHECK(place.run(small_night(bars, {"--webhook", "hook"})) == 0);
+  CHECK(messages.size() == 3);
+  CHECK(place.errors().find("the webhook was not told: it answered 410") != std::string::npos);
+  CHECK(place.errors().find("secret") == std::string::npos);
+  server.stop();
+  thread.join();
+
+  CHECK(place.run(small_night(bars, {"--webhook", "nowhere"})) == 1);
+  for (const char* address : {"", "https://", "ftp://host/x", "hooks.example.com/x", "https://user@host/x"}) {
+    CAPTURE(address);
+    hook(address);
+    CHECK_THROWS_AS(read_webhook(place.directory.path / "hook"), Error);
+  }
+  hook("https://host:8443?token=1");
+  CHECK(read_webhook(place.directory.path / "hook").origin == "https://host:8443");
+  CHECK(read_webhook(place.directory.path / "hook").path == "/?token=1");
 }
 
 TEST_CASE("nightly: each fault has its own message, and nothing is changed by it") {

@@ -68,15 +68,22 @@ std::string holdout_of(const release::VersionStore& store, const std::string& na
   return "";
 }
 
+std::optional<release::Opening> last_opening(const NightlyRequest& request, const std::string& name) {
+  const release::LedgerRecord record = release::Ledger(request.deployments, name).read();
+  return record.openings.empty() ? std::nullopt : std::optional(record.openings.back());
+}
+
+// Where this night's hold-out of a model begins; empty: where the settings put it.
+std::string holdout_from(const NightlyRequest& request, const std::string& name) {
+  const std::string from = holdout_of(release::VersionStore(request.deployments), name);
+  const auto last = last_opening(request, name);
+  return from.empty() && last ? iso_utc(last->first_bar) : from;
+}
+
 Work work_of(const NightlyRequest& request, const std::optional<StudySource>& source, const std::vector<Given>& given,
-             const std::string& name, double seconds_left) {
+             const std::string& name, const std::string& from, double seconds_left) {
   std::vector<Given> layers = given;
-  const auto last = [&]() -> std::optional<release::Opening> {
-    const release::LedgerRecord record = release::Ledger(request.deployments, name).read();
-    return record.openings.empty() ? std::nullopt : std::optional(record.openings.back());
-  }();
-  std::string from = holdout_of(release::VersionStore(request.deployments), name);
-  if (from.empty() && last) from = iso_utc(last->first_bar);
+  const auto last = last_opening(request, name);
   if (!from.empty() && !pinned(given)) layers.push_back({"holdout_from", from, "the last hold-out of " + name});
   if (seconds_left > 0) layers.push_back({"time_budget", str(seconds_left, "s"), "what is left of the night"});
   Work work;
@@ -147,6 +154,15 @@ class Nights {
       if (signal != 0) return interrupted(signal);
     }
     return finish();
+  }
+
+  // A line that says when it could not be told.
+  std::string tell_webhook(const std::string& text, const Json& document) const {
+    if (!request_.webhook) return "";
+    const std::string wrong = tell(*request_.webhook, text, document);
+    if (wrong.empty()) return "";
+    log::warning("nightly", "the webhook was not told: " + wrong);
+    return str("the webhook was not told: ", wrong, "\n");
   }
 
  private:
@@ -254,7 +270,9 @@ class Nights {
         model.reason = "the night's time was up before it";
         return 0;
       }
-      const Work work = work_of(request_, source_, given_, model.name, left);
+      // A night that goes on cuts where it began to: its own look at the hold-out stands in the ledger by now.
+      if (model.state == "waiting") model.holdout_from = holdout_from(request_, model.name);
+      const Work work = work_of(request_, source_, given_, model.name, model.holdout_from, left);
       model.new_bars = work.new_bars;
       if (model.state == "waiting" && work.new_bars < request_.new_bars) {
         model.state = "not due";
@@ -317,13 +335,15 @@ class Nights {
     write_file_atomically(reports / "report.html", html_of(night_));
     write_file_atomically(reports / "report.json",
                           json_of(night_).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    // Before the night is over: one that is killed here tells again rather than never.
+    const std::string told = tell_webhook(text_of(night_), json_of(night_));
     save();
     const auto any = [&](const char* state) {
       return std::any_of(night_.models.begin(), night_.models.end(),
                          [&](const ModelNight& model) { return model.state == state; });
     };
     const int code = any("failed") ? 1 : !any("served") && any("kept") ? static_cast<int>(Fault::refused) : 0;
-    return {json_of(night_), text_of(night_) + str("report: ", (reports / "report.html").string(), "\n"), code};
+    return {json_of(night_), text_of(night_) + told + str("report: ", (reports / "report.html").string(), "\n"), code};
   }
 
   NightlyResult tell_due() {
@@ -331,7 +351,7 @@ class Nights {
       ModelNight model;
       model.name = name;
       try {
-        model.new_bars = work_of(request_, source_, given_, name, 0).new_bars;
+        model.new_bars = work_of(request_, source_, given_, name, holdout_from(request_, name), 0).new_bars;
         model.state = model.new_bars >= request_.new_bars ? "due" : "not due";
         model.reason = str(model.new_bars, " new bars");
       } catch (const std::exception& error) {
@@ -359,7 +379,16 @@ class Nights {
 }  // namespace
 
 NightlyResult nightly(const NightlyRequest& request, const std::vector<Given>& given) {
-  return Nights(request, given).run();
+  Nights nights(request, given);
+  try {
+    return nights.run();
+  } catch (const Error& error) {
+    // Nobody reads an unattended job's standard error.
+    if (error.fault() != Fault::busy && !request.dry_run) {
+      nights.tell_webhook(str("the night failed: ", error.what(), "\n"), {{"error", error.what()}});
+    }
+    throw;
+  }
 }
 
 }  // namespace ristretto::train

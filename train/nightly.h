@@ -10,6 +10,7 @@
 #include "release/evidence.h"
 #include "release/manifest.h"
 #include "train/resolve.h"
+#include "train/webhook.h"
 
 namespace ristretto::train {
 
@@ -21,11 +22,12 @@ struct NightlyRequest {
   std::int64_t top_trials = 1, seeds = 1;
   std::int64_t sweep_trials = 0;  // added to the source's study first, begun with its top trials
   release::Thresholds thresholds;
-  std::int64_t new_bars = 24;   // a deployment is due when so many are newer than its last judgement
-  double seconds = 0;           // wall time of the whole night, over restarts; 0: no limit
-  std::int64_t disk_bytes = 0;  // that runs and deployments may take together; 0: no limit
-  bool dry_run = false;         // which are due, and nothing else
-  std::string command;          // as typed, for the manifests
+  std::int64_t new_bars = 24;      // a deployment is due when so many are newer than its last judgement
+  double seconds = 0;              // wall time of the whole night, over restarts; 0: no limit
+  std::int64_t disk_bytes = 0;     // that runs and deployments may take together; 0: no limit
+  std::optional<Webhook> webhook;  // told how the night ended
+  bool dry_run = false;            // which are due, and nothing else
+  std::string command;             // as typed, for the manifests
 };
 
 struct NightlyResult {

@@ -37,6 +37,7 @@ Json json_of(const Night& night) {
     out["models"].push_back({{"name", model.name},
                              {"state", model.state},
                              {"run", model.run},
+                             {"holdout_from", model.holdout_from},
                              {"version", model.version},
                              {"status", model.status},
                              {"reason", model.reason},
@@ -66,11 +67,18 @@ std::optional<Night> read_night(const std::filesystem::path& journal) {
     night.seconds = document.at("seconds").get<double>();
     if (!document.at("finished").is_null()) night.finished = time_of(document.at("finished"));
     for (const Json& model : document.at("models")) {
-      night.models.push_back({model.at("name").get<std::string>(), model.at("state").get<std::string>(),
-                              model.at("run").get<std::string>(), model.at("version").get<std::string>(),
-                              model.at("status").get<std::string>(), model.at("reason").get<std::string>(),
-                              model.at("report").get<std::string>(), model.at("new_bars").get<std::int64_t>(),
-                              model.at("retrain")});
+      ModelNight read;
+      read.name = model.at("name");
+      read.state = model.at("state");
+      read.run = model.at("run");
+      read.holdout_from = model.value("holdout_from", "");  // since 0.2
+      read.version = model.at("version");
+      read.status = model.at("status");
+      read.reason = model.at("reason");
+      read.report = model.at("report");
+      read.new_bars = model.at("new_bars");
+      read.document = model.at("retrain");
+      night.models.push_back(std::move(read));
     }
     return night;
   } catch (const Error&) {
