@@ -6,18 +6,29 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/tanh_backward.h>
 #include <ATen/ops/threshold_backward.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/record_function.h>
+
+#include <string>
+#include <utility>
 
 namespace ristretto::agents {
 namespace {
 
-constexpr std::int64_t kMostRows = 256;
+constexpr std::int64_t kFewRows = 256;  // up to here a product does not fill two threads
+constexpr std::int64_t kColumns = 256;  // of a row, that one thread sums at least
 
-// Both at once: within a parallel region the products are of one thread each.
+// Both at once where the rows are few, a thread each: within a parallel region the products are of one thread.
 template <class First, class Second>
-void at_once(const First& first, const Second& second) {
+void at_once(const Input& input, const First& first, const Second& second) {
+  const at::NoGradGuard no_grad;
+  if (!input.samples().is_cpu() || input.samples().size(0) > kFewRows) {
+    first();
+    second();
+    return;
+  }
   at::parallel_for(0, 2, 1, [&](std::int64_t begin, std::int64_t end) {
-    const at::NoGradGuard no_grad;  // of this thread
+    const at::NoGradGuard no_grad_here;  // of this thread
     for (std::int64_t i = begin; i < end; ++i) i == 0 ? first() : second();
   });
 }
@@ -27,27 +38,60 @@ at::Tensor linear(const ft_transformer::Weights& weights, const char* layer, con
 }
 
 // dy [B, out] and x [B, in] of y = x W^T + b.
+void add_gradients(const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& dy, const at::Tensor& x) {
+  weight.addmm_(dy.t(), x);
+  bias.add_(dy.sum(0));
+}
+
 void add_gradients(const ft_transformer::Weights& weights, const char* layer, const at::Tensor& dy,
                    const at::Tensor& x) {
-  weights.at(std::string(layer) + ".weight").mutable_grad().addmm_(dy.t(), x);
-  weights.at(std::string(layer) + ".bias").mutable_grad().add_(dy.sum(0));
+  add_gradients(weights.at(std::string(layer) + ".weight").mutable_grad(),
+                weights.at(std::string(layer) + ".bias").mutable_grad(), dy, x);
+}
+
+// The columns of net.0 that read the account, and those that read the market.
+std::pair<at::Tensor, at::Tensor> account_and_market(const at::Tensor& weight, const Input& input) {
+  const std::int64_t account = input.account.size(1);
+  return {weight.narrow(1, 0, account), weight.narrow(1, account, weight.size(1) - account)};
+}
+
+// rows [B, W] of the same window added up: [D, W].
+at::Tensor sum_by_window(const at::Tensor& rows, const Input& input) {
+  const at::Tensor sums = at::zeros({input.windows.size(0), rows.size(1)}, rows.options());
+  if (!rows.is_cpu()) return sums.index_add_(0, input.window, rows);
+  at::parallel_for(0, rows.size(1), kColumns, [&](std::int64_t begin, std::int64_t end) {
+    const at::NoGradGuard no_grad;  // of this thread
+    sums.narrow(1, begin, end - begin).index_add_(0, input.window, rows.narrow(1, begin, end - begin));
+  });
+  return sums;
 }
 
 }  // namespace
 
-bool MlpPass::pays(const Policy& policy, const at::Tensor& x) {
-  return policy.architecture.network == agents::Network::mlp && x.is_cpu() && x.size(0) <= kMostRows;
-}
-
-MlpPass::MlpPass(const Policy& policy, const at::Tensor& x)
+MlpPass::MlpPass(const Policy& policy, const Input& input)
     : activation_(policy.architecture.activation),
-      x_(x),
+      input_(input),
       actor_{&policy.actor, {}, {}, {}},
       critic_{&policy.critic, {}, {}, {}} {
   RECORD_USER_SCOPE("trunk");
-  at_once([&] { run(actor_); }, [&] { run(critic_); });
+  at_once(
+      input_, [&] { run(actor_); }, [&] { run(critic_); });
   outputs_.mean = actor_.out.detach().set_requires_grad(true);
   outputs_.value = critic_.out.squeeze(1).detach().set_requires_grad(true);
+}
+
+at::Tensor MlpPass::first_layer(const ft_transformer::Weights& weights) const {
+  if (input_.x.defined()) return linear(weights, "net.0", input_.x);
+  const auto [account, market] = account_and_market(weights.at("net.0.weight"), input_);
+  const at::Tensor of_windows = at::addmm(weights.at("net.0.bias"), input_.windows, market.t());
+  return of_windows.index_select(0, input_.window).addmm_(input_.account, account.t());
+}
+
+void MlpPass::first_layer_back(const ft_transformer::Weights& weights, const at::Tensor& dz) const {
+  if (input_.x.defined()) return add_gradients(weights, "net.0", dz, input_.x);
+  const auto [account, market] = account_and_market(weights.at("net.0.weight").mutable_grad(), input_);
+  add_gradients(market, weights.at("net.0.bias").mutable_grad(), sum_by_window(dz, input_), input_.windows);
+  at::Tensor(account).addmm_(dz.t(), input_.account);
 }
 
 at::Tensor MlpPass::activate(at::Tensor z) const { return activation_ == Activation::relu ? z.relu_() : z.tanh_(); }
@@ -58,7 +102,7 @@ at::Tensor MlpPass::back_through(const at::Tensor& gradient, const at::Tensor& a
 }
 
 void MlpPass::run(Network& network) const {
-  network.first = activate(linear(*network.weights, "net.0", x_));
+  network.first = activate(first_layer(*network.weights));
   network.second = activate(linear(*network.weights, "net.2", network.first));
   network.out = linear(*network.weights, "net.4", network.second);
 }
@@ -69,13 +113,13 @@ void MlpPass::run_back(const Network& network, const at::Tensor& gradient) const
   const at::Tensor second = back_through(at::mm(gradient, weights.at("net.4.weight")), network.second);
   add_gradients(weights, "net.2", second, network.first);
   const at::Tensor first = back_through(at::mm(second, weights.at("net.2.weight")), network.first);
-  add_gradients(weights, "net.0", first, x_);
+  first_layer_back(weights, first);
 }
 
-void MlpPass::backward() const {
+void MlpPass::backward(const at::Tensor& mean, const at::Tensor& value) const {
   RECORD_USER_SCOPE("trunk");
-  const at::Tensor mean = outputs_.mean.grad(), value = outputs_.value.grad().unsqueeze(1);
-  at_once([&] { run_back(actor_, mean); }, [&] { run_back(critic_, value); });
+  at_once(
+      input_, [&] { run_back(actor_, mean); }, [&] { run_back(critic_, value.unsqueeze(1)); });
 }
 
 }  // namespace ristretto::agents

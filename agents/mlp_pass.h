@@ -1,5 +1,6 @@
 // Forward and backward of an agent's two MLPs written out, without autograd's graph: at small batches the graph costs
-// more than the products (performance.md, "What a trial showed"). Actor and critic run at the same time, a thread each.
+// more than the products, at large ones the first layer's market columns are computed once a bar (performance.md, rule
+// 2 and "What a trial showed").
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,29 +13,33 @@ namespace ristretto::agents {
 // One batch through both networks. The weights stay as they are while it lives.
 class MlpPass {
  public:
-  // Where it is faster: MLPs on a CPU, at most 256 rows of x.
-  static bool pays(const Policy& policy, const at::Tensor& x);
+  // MLPs in float32 (or float64); bf16 is autocast's.
+  static bool fits(const Policy& policy, bool bf16) {
+    return policy.architecture.network == agents::Network::mlp && !bf16;
+  }
 
-  // x [B, S], normalised.
-  MlpPass(const Policy& policy, const at::Tensor& x);
-  // mean [B, A] and value [B]: leaves, whose gradients a loss leaves behind.
+  // The input's x [B, S], or its account, windows and window.
+  MlpPass(const Policy& policy, const Input& input);
+  // mean [B, A] and value [B]: leaves, whose gradients a loss may leave behind.
   const Outputs& outputs() const { return outputs_; }
-  // After a loss of outputs() ran backward: adds the weights' gradients to those that the weights have, which must be
-  // defined (Optimizer::zero_gradients).
-  void backward() const;
+  // The gradients of outputs(): adds the weights' to those that the weights have, which must be defined
+  // (Optimizer::zero_gradients).
+  void backward(const at::Tensor& mean, const at::Tensor& value) const;
 
  private:
   struct Network {
     const ft_transformer::Weights* weights;
     at::Tensor first, second, out;  // activations [B, W], [B, W] and outputs [B, A] or [B, 1]
   };
+  at::Tensor first_layer(const ft_transformer::Weights& weights) const;
+  void first_layer_back(const ft_transformer::Weights& weights, const at::Tensor& dz) const;
   at::Tensor activate(at::Tensor z) const;
   at::Tensor back_through(const at::Tensor& gradient, const at::Tensor& activation) const;
   void run(Network& network) const;
   void run_back(const Network& network, const at::Tensor& gradient) const;
 
   Activation activation_;
-  at::Tensor x_;
+  Input input_;
   Network actor_, critic_;
   Outputs outputs_;
 };

@@ -172,24 +172,34 @@ at::Tensor Normalizer::account_values(const at::Tensor& account, const at::Tenso
 }
 
 Input Normalizer::input(const env::Observation& observation, const DistinctBars* distinct) const {
-  if (!across_assets_) return matrix(observation);
+  if (!across_assets_ && !distinct) return matrix(observation);
+  RECORD_USER_SCOPE("observations");
   const at::NoGradGuard no_grad;
   Input out;
-  const at::Tensor values = account_values(observation.account, observation.bar);
-  const std::int64_t assets = values.size(1) - 1;
-  out.account = at::cat({(values.narrow(1, 0, 1) - account_shift_[0]) * account_scale_[0],
-                         (values.narrow(1, 1, assets) - account_shift_[1]) * account_scale_[1]},
-                        1)
-                    .to(at::kFloat);
+  if (across_assets_) {
+    const at::Tensor values = account_values(observation.account, observation.bar);
+    const std::int64_t assets = values.size(1) - 1;
+    out.account = at::cat({(values.narrow(1, 0, 1) - account_shift_[0]) * account_scale_[0],
+                           (values.narrow(1, 1, assets) - account_shift_[1]) * account_scale_[1]},
+                          1)
+                      .to(at::kFloat);
+  } else {
+    out.account = (observation.account - account_shift_) * account_scale_;
+  }
   const at::Tensor& bars = distinct ? distinct->bars : observation.bar;
   if (distinct) out.window = distinct->place;
-  const std::int64_t rows = table_.size(0), columns = table_.size(1);
-  const at::Tensor windows = table_.as_strided({rows - lookback_ + 1, lookback_ * columns}, {columns, 1});
-  out.windows = windows.index_select(0, (rows - 1) - bars)
-                    .view({bars.size(0), lookback_, assets, columns / assets})
-                    .transpose(1, 2)
-                    .contiguous();
+  out.windows = windows().index_select(0, (table_.size(0) - 1) - bars);
+  if (!across_assets_) return out;
+  const std::int64_t assets = observation.account.size(1) - 1;
+  out.windows =
+      out.windows.view({bars.size(0), lookback_, assets, table_.size(1) / assets}).transpose(1, 2).contiguous();
   return out;
+}
+
+// [T-L+1, L*n*F]: row r of the table is bar T-1-r, so a window, newest first, is one run of memory.
+at::Tensor Normalizer::windows() const {
+  const std::int64_t rows = table_.size(0), columns = table_.size(1);
+  return table_.as_strided({rows - lookback_ + 1, lookback_ * columns}, {columns, 1});
 }
 
 at::Tensor Normalizer::matrix(const env::Observation& observation) const {
@@ -203,10 +213,8 @@ at::Tensor Normalizer::matrix(const env::Observation& observation) const {
   at::Tensor account = out.narrow(1, 0, account_size_);
   at::sub_out(account, observation.account, account_shift_);
   account.mul_(account_scale_);
-  // Row r of the table is bar rows-1-r, so a window, newest first, is one run of memory.
-  const at::Tensor windows = table_.as_strided({rows - lookback_ + 1, lookback_ * columns}, {columns, 1});
   at::Tensor market = out.narrow(1, account_size_, columns * lookback_);
-  at::index_select_out(market, windows, 0, (rows - 1) - observation.bar);
+  at::index_select_out(market, windows(), 0, (rows - 1) - observation.bar);
   return out;
 }
 

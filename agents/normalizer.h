@@ -43,8 +43,8 @@ class Normalizer {
   // For environments without a market: the account's part as it is, always; there is nothing to update or save.
   explicit Normalizer(std::int64_t account_size);
 
-  // What the network reads, float32, on the observation's device. With `distinct` (market_context only, bars of the
-  // observation), the market of each bar once.
+  // What the network reads, float32, on the observation's device. With `distinct` (bars of the observation) the account
+  // and the market of each bar once.
   Input input(const env::Observation& observation, const DistinctBars* distinct = nullptr) const;
   // [B, S], newest row first; of plain networks.
   at::Tensor matrix(const env::Observation& observation) const;
@@ -69,6 +69,7 @@ class Normalizer {
   void fill_table();
   void take_account_statistics();
   at::Tensor alike(const at::Tensor& rows) const;
+  at::Tensor windows() const;
   at::Tensor account_values(const at::Tensor& account, const at::Tensor& bar) const;
 
   bool across_assets_ = false;               // market_context

@@ -32,16 +32,16 @@ struct Architecture {
   ft_transformer::MarketContextShape context;  // market_context only; its assets are A, its width W. S follows from it
 };
 
-// What networks read. A plain one reads the matrix; one that shares work by bar reads the account and, of each distinct
-// bar, one window. market_context reads either: the matrix is then the served observation, through the weights
-// "input.*" of its file.
+// What networks read. A plain one reads the matrix; where work is shared by bar, the account and, of each distinct bar,
+// one window (an MLP only in MlpPass). market_context reads either: the matrix is then the served observation, through
+// the weights "input.*" of its file.
 struct Input {
   Input() = default;
   Input(at::Tensor matrix) : x(std::move(matrix)) {}  // NOLINT: a matrix is an input
 
   at::Tensor x;        // [B, S]
   at::Tensor account;  // [B, 1+n]
-  at::Tensor windows;  // [D, n, L, F]
+  at::Tensor windows;  // [D, n, L, F]; of an MLP [D, L*n*F], newest row first
   at::Tensor window;   // [B] int64: which window a sample reads; undefined: D == B, its own
 
   const at::Tensor& samples() const { return x.defined() ? x : account; }  // [B, ...]

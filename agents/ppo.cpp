@@ -26,8 +26,7 @@
 namespace ristretto::agents {
 namespace {
 
-// What a minibatch tells, in this order.
-enum Metric { kPolicyLoss, kValueLoss, kEntropy, kApproxKl, kClipFraction, kMetrics };
+constexpr std::int64_t kManySamples = 4096;  // of a minibatch: fewer seldom share bars
 
 at::Tensor rows(const at::Tensor& tensor, const at::Tensor& index) {
   return tensor.defined() ? tensor.index_select(0, index) : tensor;
@@ -70,81 +69,67 @@ struct Ppo::Samples {
   }
 };
 
-PpoLoss ppo_loss(const at::Tensor& log_probability, const at::Tensor& old_log_probability, const at::Tensor& entropy,
-                 const at::Tensor& advantage, const at::Tensor& value, const at::Tensor& old_value,
-                 const at::Tensor& target, const PpoSettings& settings) {
-  RECORD_USER_SCOPE("loss");
-  const double clip = settings.clip_range;
-  const at::Tensor log_ratio = log_probability - old_log_probability;
-  const at::Tensor ratio = log_ratio.exp();
-  PpoLoss loss;
-  loss.policy = at::maximum(-advantage * ratio, -advantage * ratio.clamp(1 - clip, 1 + clip)).mean();
-  const at::Tensor squares = (value - target).square();
-  if (settings.clipped_value_loss) {
-    const at::Tensor near_old = old_value + (value - old_value).clamp(-clip, clip);
-    loss.value = 0.5 * at::maximum(squares, (near_old - target).square()).mean();
-  } else {
-    loss.value = squares.mean();
-  }
-  loss.entropy = entropy.mean();
-  loss.total = loss.policy + settings.value_loss_coef * loss.value;
-  if (settings.entropy_coef != 0) loss.total = loss.total - settings.entropy_coef * loss.entropy;
-  const at::NoGradGuard no_grad;
-  const at::Tensor change = ratio.detach() - 1;
-  loss.approx_kl = (change - log_ratio.detach()).mean();
-  loss.clip_fraction = (change.abs() > clip).to(change.scalar_type()).mean();
-  return loss;
-}
-
 Ppo::Ppo(Policy& policy, const Normalizer& normalizer, Optimizer& optimizer, const PpoSettings& settings,
          const Shard& shard)
     : policy_(policy), normalizer_(normalizer), optimizer_(optimizer), settings_(settings), shard_(shard) {}
 
+// Adds the gradient of the samples' mean loss times `share`; what they tell.
+Ppo::Told Ppo::back_through(const Samples& samples, double share) {
+  std::optional<DistinctBars> distinct;
+  if (samples.order) distinct = samples.order->run(samples.first, samples.size());
+  const Input input = normalizer_.input({samples.account, samples.bar}, distinct ? &*distinct : nullptr);
+  std::optional<MlpPass> pass;
+  if (MlpPass::fits(policy_, settings_.bf16)) pass.emplace(policy_, input);
+  const Outputs outputs = pass ? pass->outputs() : forward(policy_, input, settings_.bf16);
+  const at::Tensor log_std = log_std_of(policy_);
+  if (pass) {
+    const auto written = loss_gradients(
+        policy_.architecture, outputs, log_std,
+        {samples.u, samples.log_probability, samples.advantage, samples.value, samples.target}, settings_, share);
+    if (written) {
+      pass->backward(written->mean, written->value);
+      policy_.actor.at("a_std_log").mutable_grad().add_(written->log_std);
+      return {written->metrics, written->ratio_error};
+    }
+  }
+  const Evaluation now = evaluate(policy_.architecture, outputs.mean, log_std, samples.u);
+  const PpoLoss loss = ppo_loss(now.log_probability, samples.log_probability, now.entropy, samples.advantage,
+                                outputs.value, samples.value, samples.target, settings_);
+  (share == 1 ? loss.total : loss.total * share).backward();
+  if (pass) pass->backward(outputs.mean.grad(), outputs.value.grad());
+  const at::NoGradGuard no_grad;
+  return {at::stack({loss.policy, loss.value, loss.entropy, loss.approx_kl, loss.clip_fraction}),
+          ((now.log_probability - samples.log_probability).exp() - 1).abs().max()};
+}
+
 // Leaves the gradient of the minibatch's loss in the optimizer, whatever the micro-batch and the processes: a mean over
-// the minibatch is the sum of its parts' means, each weighted with its share. Returns the metrics [kMetrics];
-// ratio_error may be null, and is of this process's part.
-at::Tensor Ppo::accumulate_gradients(const Samples& minibatch, at::Tensor* ratio_error) {
+// the minibatch is the sum of its parts' means, each weighted with its share. What it tells is of this process's part.
+Ppo::Told Ppo::accumulate_gradients(const Samples& minibatch) {
   optimizer_.zero_gradients();
   const std::int64_t size = minibatch.size();
   const std::int64_t most = settings_.micro_batch > 0 ? settings_.micro_batch : size;
   const std::int64_t first = size * shard_.rank / shard_.size, last = size * (shard_.rank + 1) / shard_.size;
-  at::Tensor metrics = at::zeros({kMetrics}, minibatch.value.options());
+  Told all{at::zeros({kMetrics}, minibatch.value.options()), at::zeros({}, minibatch.value.options())};
   for (std::int64_t begin = first; begin < last; begin += most) {
     const Samples samples = minibatch.narrow(begin, std::min(most, last - begin));
     const double share = static_cast<double>(samples.size()) / static_cast<double>(size);
-    std::optional<DistinctBars> distinct;
-    if (samples.order) distinct = samples.order->run(samples.first, samples.size());
-    const Input input = normalizer_.input({samples.account, samples.bar}, distinct ? &*distinct : nullptr);
-    std::optional<MlpPass> pass;
-    if (!settings_.bf16 && MlpPass::pays(policy_, input.x)) pass.emplace(policy_, input.x);
-    const Outputs outputs = pass ? pass->outputs() : forward(policy_, input, settings_.bf16);
-    const Evaluation now = evaluate(policy_.architecture, outputs.mean, log_std_of(policy_), samples.u);
-    const PpoLoss loss = ppo_loss(now.log_probability, samples.log_probability, now.entropy, samples.advantage,
-                                  outputs.value, samples.value, samples.target, settings_);
-    (samples.size() == size ? loss.total : loss.total * share).backward();
-    if (pass) pass->backward();
-
-    const at::NoGradGuard no_grad;
-    const at::Tensor part = at::stack({loss.policy, loss.value, loss.entropy, loss.approx_kl, loss.clip_fraction});
-    metrics.add_(part, share);
-    if (ratio_error) {
-      const at::Tensor error = ((now.log_probability - samples.log_probability).exp() - 1).abs().max();
-      *ratio_error = begin == first ? error : at::maximum(*ratio_error, error);
-    }
+    const Told part = back_through(samples, share);
+    all.metrics.add_(part.metrics, share);
+    all.ratio_error = at::maximum(all.ratio_error, part.ratio_error);
   }
-  return metrics;
+  return all;
 }
 
 // accumulate_gradients() with ever smaller micro-batches until one fits the memory.
-at::Tensor Ppo::gradients_within_memory(const Samples& minibatch, at::Tensor* ratio_error) {
+Ppo::Told Ppo::gradients_within_memory(const Samples& minibatch) {
   for (;;) {
     try {
-      const at::Tensor metrics = accumulate_gradients(minibatch, ratio_error);
+      const Told told = accumulate_gradients(minibatch);
       if (shard_.size > 1) {
         shard_.sum(optimizer_.gradients());
-        shard_.sum(metrics);
+        shard_.sum(told.metrics);
       }
-      return metrics;
+      return told;
     } catch (const c10::OutOfMemoryError&) {
       const std::int64_t tried =
           settings_.micro_batch > 0 ? std::min(settings_.micro_batch, minibatch.size()) : minibatch.size();
@@ -171,9 +156,13 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
                     estimate.advantage.flatten(),
                     estimate.target.flatten()};
   const at::Device device = value.device();
+  const bool whole_bars = normalizer_.shares_by_bar();  // an encoder is worth minibatches of fewer bars, a layer is not
   std::optional<BarOrder> by_bar;
-  if (normalizer_.shares_by_bar()) by_bar.emplace(all.bar);
-  if (by_bar && !by_bar->worthwhile()) by_bar.reset();
+  if (whole_bars ||
+      (all.bar.defined() && settings_.batch_size >= kManySamples && MlpPass::fits(policy_, settings_.bf16))) {
+    by_bar.emplace(all.bar);
+    if (!by_bar->worthwhile()) by_bar.reset();
+  }
 
   UpdateMetrics out;
   at::Tensor sums = at::zeros({kMetrics}, value.options()), norms = at::zeros({}, value.options());
@@ -183,7 +172,8 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
   for (std::int64_t epoch = 0; epoch < settings_.epochs && !stop; ++epoch) {
     const std::int64_t number = iteration * settings_.epochs + epoch;
     std::optional<BarOrder::Epoch> order;
-    if (by_bar) order = by_bar->epoch(seed, number);
+    if (by_bar && whole_bars) order = by_bar->whole_bars(seed, number);
+    if (by_bar && !whole_bars) order = by_bar->sorted_minibatches(seed, number, settings_.batch_size);
     Samples shuffled = all.at(order ? order->index : env::permutation(all.size(), seed, number, device));
     if (order) shuffled.order = &*order;
     for (std::int64_t begin = 0; begin < all.size() && !stop; begin += settings_.batch_size) {
@@ -196,9 +186,9 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
         const auto [std, mean] = at::std_mean(minibatch.advantage);
         minibatch.advantage = (minibatch.advantage - mean) / (std + 1e-8);
       }
-      const at::Tensor metrics = gradients_within_memory(minibatch, minibatches == 0 ? &ratio_error : nullptr);
+      const auto [metrics, error] = gradients_within_memory(minibatch);
+      if (minibatches++ == 0) ratio_error = error;
       sums.add_(metrics);
-      ++minibatches;
       if (settings_.kl_target > 0 && metrics.select(0, kApproxKl).item<double>() > 1.5 * settings_.kl_target) {
         stop = out.stopped_early = true;
         break;

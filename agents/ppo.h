@@ -1,5 +1,5 @@
-// One PPO update from one rollout (algorithms.md 2.1; Schulman et al. 2017): minibatches, micro-batches, loss,
-// stopping.
+// One PPO update from one rollout (algorithms.md 2.1; Schulman et al. 2017): minibatches, micro-batches, stopping. The
+// loss is ppo_loss.h.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,30 +10,21 @@
 #include "agents/normalizer.h"
 #include "agents/optimizer.h"
 #include "agents/policy.h"
+#include "agents/ppo_loss.h"
 #include "agents/rollout.h"
 
 namespace ristretto::agents {
 
-struct PpoSettings {
+struct PpoSettings : LossSettings {
   std::int64_t batch_size = 2048;  // samples of one minibatch; the last one of an epoch may be smaller
   std::int64_t epochs = 5;
   double gamma = 0.97, lambda = 0.95;
-  double clip_range = 0.2;
-  double entropy_coef = 0, value_loss_coef = 0.5, max_grad_norm = 0.5;
+  double max_grad_norm = 0.5;
   double kl_target = 0;              // 0: no early stop; else inside the loop, before the step, above 1.5 times it
-  bool clipped_value_loss = false;   // CleanRL's form, otherwise (V-R)^2
   bool normalize_advantages = true;  // over the whole minibatch
   std::int64_t micro_batch = 0;      // samples at once on the device; 0: the whole minibatch
   bool bf16 = false;                 // autocast of the networks' forward
 };
-
-struct PpoLoss {
-  at::Tensor total, policy, value, entropy, approx_kl, clip_fraction;  // scalars
-};
-// The loss of one minibatch, advantages already normalised; 0-d tensors, `total` with a graph. B samples.
-PpoLoss ppo_loss(const at::Tensor& log_probability, const at::Tensor& old_log_probability, const at::Tensor& entropy,
-                 const at::Tensor& advantage, const at::Tensor& value, const at::Tensor& old_value,
-                 const at::Tensor& target, const PpoSettings& settings);
 
 struct UpdateMetrics {
   double policy_loss = 0, value_loss = 0, entropy = 0, approx_kl = 0, clip_fraction = 0;  // means over minibatches
@@ -70,8 +61,12 @@ class Ppo {
 
  private:
   struct Samples;
-  at::Tensor accumulate_gradients(const Samples& minibatch, at::Tensor* ratio_error);
-  at::Tensor gradients_within_memory(const Samples& minibatch, at::Tensor* ratio_error);
+  struct Told {
+    at::Tensor metrics, ratio_error;  // [kMetrics], 0-d
+  };
+  Told back_through(const Samples& samples, double share);
+  Told accumulate_gradients(const Samples& minibatch);
+  Told gradients_within_memory(const Samples& minibatch);
 
   Policy& policy_;
   const Normalizer& normalizer_;

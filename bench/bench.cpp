@@ -285,13 +285,18 @@ void add_update_wide(std::vector<Case>& cases, const Options& options) {
   const at::Tensor square = env::standard_normal(side, side, 1, 0, options.device);
   cases.push_back({str("matrix peak, ", side), "flops", 2 * std::pow(static_cast<double>(side), 3),
                    [=] { at::mm(square, square); }, 1});
-  for (const std::int64_t batch : {4096, 16384}) {
-    agents::PpoSettings settings;
-    settings.batch_size = batch;
-    settings.epochs = 1;
-    add_update(cases, options, str("302-1024-1024-7, batch ", with_thousands(batch)), world, 1024, 16, architecture,
-               settings, mlp_flops(architecture));
-    add_products(cases, architecture, batch, options.device);
+  // 131,072 samples are 6.5 a bar, and share the first layer; 16,384 are fewer than one.
+  for (const std::int64_t batch : {4096, 16384, 131072}) {
+    for (const bool bf16 : {false, true}) {
+      agents::PpoSettings settings;
+      settings.batch_size = batch;
+      settings.epochs = 1;
+      settings.bf16 = bf16;
+      const bool large = batch > 16384;
+      add_update(cases, options, str("302-1024-1024-7, batch ", with_thousands(batch), bf16 ? ", bf16" : ", fp32"),
+                 world, large ? 4096 : 1024, large ? 32 : 16, architecture, settings, mlp_flops(architecture));
+    }
+    if (batch <= 16384) add_products(cases, architecture, batch, options.device);
   }
 }
 

@@ -193,13 +193,22 @@ void run(const Anchor& anchor, const formats::Json& finals, const formats::Json&
   std::printf("%.0f s\n", std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
 }
 
+agents::PpoSettings settings_of(std::int64_t batch_size, std::int64_t epochs, double gamma, double lambda) {
+  agents::PpoSettings settings;
+  settings.batch_size = batch_size;
+  settings.epochs = epochs;
+  settings.gamma = gamma;
+  settings.lambda = lambda;
+  return settings;
+}
+
 }  // namespace
 
 TEST_SUITE("slow") {
   TEST_CASE("learning: CartPole in 100,000 steps as Stable-Baselines3") {
     const formats::Json file = golden("ppo_curves_sb3.json");
     const formats::Json& reference = *file.find("sb3_cartpole");
-    const agents::PpoSettings ppo{.batch_size = 256, .epochs = 20, .gamma = 0.98, .lambda = 0.8};
+    const agents::PpoSettings ppo = settings_of(256, 20, 0.98, 0.8);
     run<tests::CartPole>({8, 32, 100000, ppo, 1e-3, true, true, agents::Distribution::categorical, 10, false},
                          *reference.find("eval_mean_per_seed"), *reference.find("curves"), 400);
   }
@@ -207,7 +216,7 @@ TEST_SUITE("slow") {
   TEST_CASE("learning: Pendulum in 100,000 steps as Stable-Baselines3") {
     const formats::Json file = golden("ppo_curves_sb3.json");
     const formats::Json& reference = *file.find("sb3_pendulum");
-    const agents::PpoSettings ppo{.batch_size = 64, .epochs = 10, .gamma = 0.9, .lambda = 0.95};
+    const agents::PpoSettings ppo = settings_of(64, 10, 0.9, 0.95);
     run<tests::Pendulum>({4, 1024, 100000, ppo, 1e-3, false, false, agents::Distribution::gaussian, 10, false},
                          *reference.find("eval_mean_per_seed"), *reference.find("curves"), -300);
   }
@@ -215,12 +224,9 @@ TEST_SUITE("slow") {
   TEST_CASE("learning: CartPole in 500,000 steps as CleanRL") {
     const formats::Json reference = golden("ppo_curves_cleanrl.json");
     // Twice the seeds: single ones spread from 470 to 500, where the reference lies.
-    const agents::PpoSettings ppo{.batch_size = 128,
-                                  .epochs = 4,
-                                  .gamma = 0.99,
-                                  .lambda = 0.95,
-                                  .entropy_coef = 0.01,
-                                  .clipped_value_loss = true};
+    agents::PpoSettings ppo = settings_of(128, 4, 0.99, 0.95);
+    ppo.entropy_coef = 0.01;
+    ppo.clipped_value_loss = true;
     run<tests::CartPole>({4, 128, 500000, ppo, 2.5e-4, true, false, agents::Distribution::categorical, 20, true},
                          *reference.find("last100"), *reference.find("curves"), 400);
   }

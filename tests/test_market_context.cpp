@@ -13,6 +13,7 @@
 #include "agents/bar_order.h"
 #include "agents/forward.h"
 #include "env/environment.h"
+#include "env/random.h"
 #include "ft_transformer/market_context.h"
 #include "learning_fixtures.h"
 #include "platform/error.h"
@@ -197,7 +198,7 @@ TEST_CASE("bar order: every sample once, a bar's samples beside each other, and 
   const at::Tensor bar = at::randint(100, 112, {70}, tests::generator(1), at::kInt);
   const agents::BarOrder order(bar);
   CHECK(order.worthwhile());
-  const auto epoch = order.epoch(7, 3);
+  const auto epoch = order.whole_bars(7, 3);
   std::set<std::int64_t> seen;
   for (std::int64_t i = 0; i < 70; ++i) seen.insert(epoch.index[i].item<std::int64_t>());
   CHECK(seen.size() == 70);
@@ -210,7 +211,27 @@ TEST_CASE("bar order: every sample once, a bar's samples beside each other, and 
     for (std::int64_t i = 0; i < count; ++i) distinct.insert(expected[i].item<int>());
     CHECK(run.bars.size(0) == static_cast<std::int64_t>(distinct.size()));
   }
-  CHECK(order.epoch(7, 3).index.equal(epoch.index));
-  CHECK_FALSE(order.epoch(7, 4).index.equal(epoch.index));
+  CHECK(order.whole_bars(7, 3).index.equal(epoch.index));
+  CHECK_FALSE(order.whole_bars(7, 4).index.equal(epoch.index));
   CHECK_FALSE(agents::BarOrder(at::arange(0, 70, at::kInt)).worthwhile());
+}
+
+TEST_CASE(
+    "bar order: sorted minibatches are those of the permutation, each by bar; few samples a bar are not worthwhile") {
+  const at::Tensor bar = at::randint(100, 105, {70}, tests::generator(1), at::kInt);
+  const agents::BarOrder order(bar);
+  const auto epoch = order.sorted_minibatches(7, 3, 30);
+  REQUIRE(epoch);
+  const at::Tensor plain = env::permutation(70, 7, 3, at::kCPU);
+  for (const auto& [begin, count] : {std::pair<int, int>{0, 30}, {30, 30}, {60, 10}}) {
+    const at::Tensor index = epoch->index.narrow(0, begin, count), bars = bar.index_select(0, index);
+    CHECK(std::get<0>(index.sort()).equal(std::get<0>(plain.narrow(0, begin, count).sort())));
+    CHECK(std::get<0>(bars.sort()).equal(bars));
+    const agents::DistinctBars run = epoch->run(begin, count);
+    CHECK(run.bars.index_select(0, run.place).equal(bars));
+  }
+  CHECK(epoch->run(10, 40)
+            .bars.index_select(0, epoch->run(10, 40).place)
+            .equal(bar.index_select(0, epoch->index.narrow(0, 10, 40))));
+  CHECK_FALSE(order.sorted_minibatches(7, 3, 5));  // five bars in nearly every five samples
 }

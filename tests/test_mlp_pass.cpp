@@ -1,5 +1,7 @@
 // The pass without autograd against autograd.
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros_like.h>
 #include <doctest/doctest.h>
@@ -24,48 +26,59 @@ void zero(const Policy& policy) {
 }  // namespace
 
 TEST_CASE("mlp pass: outputs and gradients are autograd's, added to what is there") {
-  for (const Activation activation : {Activation::relu, Activation::tanh}) {
-    Architecture architecture;
-    architecture.observation = 11;
-    architecture.width = 24;
-    architecture.actions = 3;
-    architecture.activation = activation;
-    Initialization initialization;
-    initialization.policy_gain = 1;
-    Policy policy = make_policy(architecture, initialization, at::kCPU);
-    policy.actor = policy.actor.to(at::kCPU, at::kDouble);
-    policy.critic = policy.critic.to(at::kCPU, at::kDouble);
-    policy.actor.require_grad(true);
-    policy.critic.require_grad(true);
-    const at::Tensor x = at::randn({37, 11}, at::kDouble);
-    REQUIRE(MlpPass::pays(policy, x));
+  struct Batch {
+    std::int64_t rows;
+    bool by_bar;
+  };
+  for (const Activation activation : {Activation::relu, Activation::tanh})
+    for (const auto& [rows, by_bar] : {Batch{37, false}, Batch{37, true}, Batch{300, false}, Batch{300, true}}) {
+      Architecture architecture;
+      architecture.observation = 11;
+      architecture.width = 24;
+      architecture.actions = 3;
+      architecture.activation = activation;
+      Initialization initialization;
+      initialization.policy_gain = 1;
+      Policy policy = make_policy(architecture, initialization, at::kCPU);
+      policy.actor = policy.actor.to(at::kCPU, at::kDouble);
+      policy.critic = policy.critic.to(at::kCPU, at::kDouble);
+      policy.actor.require_grad(true);
+      policy.critic.require_grad(true);
+      // 4 columns of account, 7 of a window that four samples in a row share.
+      Input input;
+      input.account = at::randn({rows, 4}, at::kDouble);
+      input.windows = at::randn({(rows + 3) / 4, 7}, at::kDouble);
+      input.window = at::arange(rows, at::kLong).div(4, "floor");
+      const at::Tensor x = at::cat({input.account, input.windows.index_select(0, input.window)}, 1);
+      if (!by_bar) input = x;
+      REQUIRE(MlpPass::fits(policy, /*bf16=*/false));
 
-    zero(policy);
-    const Outputs outputs = forward(policy, x, false);
-    for (int i = 0; i < 2; ++i) loss_of(forward(policy, x, false)).backward();
-    std::vector<at::Tensor> expected;
-    for (const auto* weights : {&policy.actor, &policy.critic}) {
-      for (const at::Tensor& weight : weights->tensors()) expected.push_back(weight.grad().clone());
-    }
+      zero(policy);
+      const Outputs outputs = forward(policy, x, false);
+      for (int i = 0; i < 2; ++i) loss_of(forward(policy, x, false)).backward();
+      std::vector<at::Tensor> expected;
+      for (const auto* weights : {&policy.actor, &policy.critic}) {
+        for (const at::Tensor& weight : weights->tensors()) expected.push_back(weight.grad().clone());
+      }
 
-    zero(policy);
-    for (int i = 0; i < 2; ++i) {
-      const MlpPass pass(policy, x);
-      CHECK((pass.outputs().mean - outputs.mean).abs().max().item<double>() < kRounding);
-      CHECK((pass.outputs().value - outputs.value).abs().max().item<double>() < kRounding);
-      loss_of(pass.outputs()).backward();
-      pass.backward();
-    }
-    std::size_t next = 0;
-    for (const auto* weights : {&policy.actor, &policy.critic}) {
-      for (const at::Tensor& weight : weights->tensors()) {
-        const at::Tensor difference = (weight.grad() - expected[next]).abs().max();
-        CHECK(difference.item<double>() < kRounding * (1 + expected[next].abs().max().item<double>()));
-        if (weight.dim() == 2 && weight.size(0) > 1) CHECK(expected[next].abs().max().item<double>() > 0.01);
-        ++next;
+      zero(policy);
+      for (int i = 0; i < 2; ++i) {
+        const MlpPass pass(policy, input);
+        CHECK((pass.outputs().mean - outputs.mean).abs().max().item<double>() < kRounding);
+        CHECK((pass.outputs().value - outputs.value).abs().max().item<double>() < kRounding);
+        loss_of(pass.outputs()).backward();
+        pass.backward(pass.outputs().mean.grad(), pass.outputs().value.grad());
+      }
+      std::size_t next = 0;
+      for (const auto* weights : {&policy.actor, &policy.critic}) {
+        for (const at::Tensor& weight : weights->tensors()) {
+          const at::Tensor difference = (weight.grad() - expected[next]).abs().max();
+          CHECK(difference.item<double>() < kRounding * (1 + expected[next].abs().max().item<double>()));
+          if (weight.dim() == 2 && weight.size(0) > 1) CHECK(expected[next].abs().max().item<double>() > 0.01);
+          ++next;
+        }
       }
     }
-  }
 }
 
 }  // namespace ristretto::agents

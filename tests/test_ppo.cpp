@@ -2,6 +2,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/maximum.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/CPUAllocator.h>
 #include <doctest/doctest.h>
@@ -163,6 +164,43 @@ TEST_CASE("loss: the unclipped value loss is the mean square, times its coeffici
   CHECK(loss.total.item<double>() == 3.25);
 }
 
+TEST_CASE("loss: written out it is autograd's, in value and gradients") {
+  const at::Generator numbers = tests::generator(3);
+  const auto normal = [&](at::IntArrayRef sizes) { return at::randn(sizes, numbers, at::kDouble); };
+  for (const agents::Distribution distribution : {agents::Distribution::tanh_gaussian, agents::Distribution::gaussian})
+    for (const bool clipped : {false, true}) {
+      agents::Architecture architecture;
+      architecture.distribution = distribution;
+      const at::Tensor mean = normal({200, 3}).requires_grad_(true), value = normal({200}).requires_grad_(true);
+      const at::Tensor log_std = (normal({1, 3}) * 0.3).requires_grad_(true);
+      const at::Tensor u = (mean + log_std.exp() * normal({200, 3})).detach();
+      agents::LossSettings settings;
+      settings.entropy_coef = 0.03;
+      settings.clipped_value_loss = clipped;
+      const agents::Evaluation now = agents::evaluate(architecture, mean, log_std, u);
+      const agents::LossSamples samples{u, now.log_probability.detach() + 0.3 * normal({200}), normal({200}),
+                                        value.detach() + 0.3 * normal({200}), normal({200})};
+      const agents::PpoLoss loss =
+          agents::ppo_loss(now.log_probability, samples.old_log_probability, now.entropy, samples.advantage, value,
+                           samples.old_value, samples.target, settings);
+      (loss.total * 0.4).backward();
+      const auto written = agents::loss_gradients(architecture, {mean, value}, log_std, samples, settings, 0.4);
+      REQUIRE(written);
+      CHECK(largest(written->mean - mean.grad()) <= kExact);
+      CHECK(largest(written->value - value.grad()) <= kExact);
+      CHECK(largest(written->log_std - log_std.grad()) <= kExact);
+      CHECK(largest(written->metrics -
+                    at::stack({loss.policy, loss.value, loss.entropy, loss.approx_kl, loss.clip_fraction})) <= kExact);
+      CHECK(loss.clip_fraction.item<double>() > 0.3);  // both sides of the clip range are there
+      CHECK(loss.clip_fraction.item<double>() < 0.7);
+      const at::Tensor ratio = at::exp(now.log_probability - samples.old_log_probability);
+      CHECK(largest(written->ratio_error - (ratio - 1).abs().max()) <= kExact);
+    }
+  agents::Architecture discrete;
+  discrete.distribution = agents::Distribution::categorical;
+  CHECK_FALSE(agents::loss_gradients(discrete, {normal({2, 3}), normal({2})}, {}, {}, {}, 1));
+}
+
 TEST_CASE("update: several steps are those of PPO and Adam written out") {
   PpoSettings settings = one_minibatch();
   settings.epochs = 4;
@@ -239,6 +277,22 @@ TEST_CASE("update: micro-batches leave the gradient of the whole minibatch") {
       CHECK(seen.entropy == doctest::Approx(expected.entropy).epsilon(1e-5));
     }
   }
+}
+
+TEST_CASE("update: a first layer computed once a bar leaves the gradient of the plain one") {
+  PpoSettings settings = one_minibatch();
+  settings.max_grad_norm = 0;
+  settings.batch_size = 4095;  // a minibatch of fewer samples shares nothing
+  Learner plain(settings, agents::Network::mlp, 63, 65);
+  settings.batch_size = 4096;
+  settings.micro_batch = 1000;
+  Learner shared(settings, agents::Network::mlp, 63, 65);
+  const UpdateMetrics expected = plain.update(), seen = shared.update();
+  const at::Tensor& gradient = plain.optimizer.gradients();
+  CHECK(norm_of(shared.optimizer.gradients() - gradient) <= kMicroBatch * norm_of(gradient));
+  CHECK_FALSE(shared.optimizer.gradients().equal(gradient));  // it was shared
+  CHECK(seen.first_ratio_error <= 1e-5);
+  CHECK(seen.value_loss == doctest::Approx(expected.value_loss).epsilon(1e-5));
 }
 
 TEST_CASE("update: ratios are 1 on the first minibatch, whatever the micro-batch and the precision") {

@@ -3,15 +3,8 @@
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/mm_ops.h>
-#include <ATen/ops/ones.h>
 #include <torch/headeronly/version.h>
 
-#include <algorithm>
-#include <vector>
-
-#include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/text.h"
 
@@ -60,22 +53,6 @@ std::int64_t free_device_bytes(c10::Device device) {
 
 void synchronize(c10::Device device) {
   if (!device.is_cpu()) at::accelerator::synchronizeDevice(device.index());
-}
-
-double measure_matmul_rate(c10::Device device) {
-  constexpr std::int64_t kSize = 1024;
-  constexpr int kTimes = 5;
-  const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
-  const at::Tensor a = at::ones({kSize, kSize}, options), b = at::ones({kSize, kSize}, options);
-  std::vector<double> seconds;
-  for (int i = 0; i <= kTimes; ++i) {
-    const Stopwatch watch;
-    const at::Tensor c = at::_ops::mm::call(a, b);
-    synchronize(device);
-    if (i > 0) seconds.push_back(watch.seconds());  // the first one loads the library
-  }
-  std::nth_element(seconds.begin(), seconds.begin() + kTimes / 2, seconds.end());
-  return 2.0 * kSize * kSize * kSize / seconds[kTimes / 2];
 }
 
 }  // namespace ristretto::train

@@ -16,7 +16,5 @@ std::string describe(c10::Device device);
 std::int64_t free_device_bytes(c10::Device device);
 // Waits for all work on the device.
 void synchronize(c10::Device device);
-// Floating-point operations a second of a float32 matrix product on this device: the median of a few of 1024^3 (0.1 s).
-double measure_matmul_rate(c10::Device device);
 
 }  // namespace ristretto::train

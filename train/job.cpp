@@ -89,7 +89,7 @@ void report_plan(const Plan& plan, const Settings& settings, double used_seconds
                          " bars = ", with_thousands(plan.samples), " steps, ", plan.optimizer_steps,
                          " optimiser steps of ", hp.batch_size, " samples (", plan.micro_batch, " at once); ",
                          fixed(plan.flops * 1e-12, 2), " Tflop, predicted ", duration_text(plan.predicted_seconds),
-                         " at the measured ", fixed(plan.matmul_rate * 1e-9, 0), " Gflop/s"));
+                         " at the measured ", fixed(plan.rate * 1e-9, 0), " Gflop/s"));
   const double whole = plan.predicted_seconds * static_cast<double>(plan.iterations);
   log::info("train", str("the whole run: ", with_thousands(plan.steps), " steps in ", plan.iterations,
                          " iterations, predicted ", duration_text(whole)));

@@ -1,6 +1,11 @@
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/full.h>
+
 #include <algorithm>
 #include <cmath>
 
+#include "agents/forward.h"
+#include "platform/clock.h"
 #include "train/device.h"
 #include "train/memory_budget.h"
 #include "train/trainer.h"
@@ -31,6 +36,34 @@ double forward_flops(const agents::Architecture& a) {
   return 2 * flops;
 }
 
+// Flops a second that the networks themselves reach, forward and backward: small tokens and layers a fraction of what a
+// wide product does.
+double measure_rate(const agents::Architecture& architecture, std::int64_t most_rows, c10::Device device, bool bf16) {
+  const bool encoder = architecture.network != agents::Network::mlp;
+  const std::int64_t rows = std::min<std::int64_t>(most_rows, encoder ? 64 : 2048);
+  const auto filled = [&](at::IntArrayRef sizes) {
+    return at::full(sizes, 0.5, at::TensorOptions().dtype(at::kFloat).device(device));
+  };
+  agents::Input input;
+  if (architecture.network == agents::Network::market_context) {
+    const ft_transformer::MarketContextShape& shape = architecture.context;
+    input.account = filled({rows, 1 + architecture.actions});
+    input.windows = filled({rows, architecture.actions, shape.lookback, shape.features});
+  } else {
+    input.x = filled({rows, architecture.observation});
+  }
+  const agents::Policy policy = agents::make_policy(architecture, {}, device);
+  double seconds = 0;
+  for (int i = 0; i < 2; ++i) {  // the first one loads libraries
+    const Stopwatch watch;
+    const agents::Outputs outputs = agents::forward(policy, input, bf16);
+    (outputs.mean.sum() + outputs.value.sum()).backward();
+    synchronize(device);
+    seconds = watch.seconds();
+  }
+  return 3 * forward_flops(architecture) * static_cast<double>(rows) / seconds;
+}
+
 }  // namespace
 
 std::int64_t Plan::affordable_iterations(double used_seconds) const {
@@ -58,8 +91,8 @@ Plan make_plan(const Settings& settings, c10::Device device, bool predict) {
   plan.flops = forward_flops(architecture) * static_cast<double>(plan.samples) *
                (1.0 + 3.0 * static_cast<double>(hp.ppo_epochs));
   if (predict) {
-    plan.matmul_rate = measure_matmul_rate(device);
-    plan.predicted_seconds = plan.flops / plan.matmul_rate;
+    plan.rate = measure_rate(architecture, plan.micro_batch, device, settings.run.precision == "bf16");
+    plan.predicted_seconds = plan.flops / plan.rate;
   }
   return plan;
 }

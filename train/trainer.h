@@ -30,12 +30,12 @@ struct Plan {
   std::int64_t iterations = 0;   // to reach them
   double budget_seconds = 0;     // 0: none
   double flops = 0;              // of one iteration, multiply and add counted as two
-  double matmul_rate = 0;        // measured, flops a second
+  double rate = 0;               // flops a second that the networks reached, measured
   double predicted_seconds = 0;  // of one iteration, from the two
   // Iterations that the budget holds after `used_seconds`, by the prediction; all of them where there is no budget.
   std::int64_t affordable_iterations(double used_seconds) const;
 };
-// predict: also matmul_rate and predicted_seconds, which takes a measurement of the device.
+// predict: also rate and predicted_seconds, which takes a pass through the networks.
 Plan make_plan(const Settings& settings, c10::Device device, bool predict = true);
 
 // How good the policy is on bars that it is not trained on; larger is better. Called at each validation.
