@@ -166,6 +166,12 @@ std::vector<Row> make_table() {
           swept(IntRange{1, 3}, {"ft_n_blocks", &H::ft_n_blocks, IntRange{1, 3}, count, used, "transformer blocks"})),
       ft_only(swept(whole_numbers({2, 4, 8}), {"ft_n_heads", &H::ft_n_heads, whole_numbers({2, 4, 8}), count, used,
                                                "attention heads of a block"})),
+      ft_only({"ft_key_bias",
+               &H::ft_key_bias,
+               either,
+               {},
+               used,
+               "a learnable bias of each token's key: of networks that convert gave new tokens"}),
       unread(ft_only({"ft_dropout", &H::ft_dropout, FloatRange{0, 0.3, 0.05}, Bounds{0, 0}, inert,
                       "always 0: in PPO the ratio must be 1 on the first minibatch"})),
       ft_only({"ft_use_pretrained", &H::ft_use_pretrained, either, {}, used, "start from pre-trained encoder weights"}),
@@ -307,6 +313,10 @@ void check(const Hyperparameters& values) {
   if (values.ft_d_token % values.ft_n_heads != 0) {
     throw Error(Fault::usage, str("ft_d_token is ", values.ft_d_token, ", expected a multiple of ft_n_heads (",
                                   values.ft_n_heads, "): each head takes an equal part of a token"));
+  }
+  if (values.ft_key_bias && network_of(values) != "ft_transformer") {
+    throw Error(Fault::usage, str("ft_key_bias is true, and the encoder is ", network_of(values)),
+                "leave --ft-key-bias out: only an ft_transformer has it");
   }
   if (values.ft_freeze_encoder && !values.ft_use_pretrained) {
     throw Error(Fault::usage,

@@ -62,6 +62,7 @@ struct Hyperparameters {
   std::int64_t ft_d_token = 32;
   std::int64_t ft_n_blocks = 2;
   std::int64_t ft_n_heads = 4;
+  bool ft_key_bias = false;
   double ft_dropout = 0;
   bool ft_use_pretrained = false;
   bool ft_freeze_encoder = false;

@@ -232,6 +232,7 @@ Architecture architecture_of(const Weights& actor, std::int64_t heads, const std
     encoder.output = architecture.width;
     encoder.d_token = matrix_size("encoder.tokenizer.weight", 1);
     encoder.heads = heads;
+    encoder.key_bias = actor.contains("encoder.key_bias");
     encoder.hidden = matrix_size("encoder.blocks.0.feedforward.linear1.weight", 0);
     encoder.blocks = 1;
     while (actor.contains(str("encoder.blocks.", encoder.blocks, ".attention.W_q.weight"))) ++encoder.blocks;

@@ -95,7 +95,8 @@ void write_out(bool tanh, const Outputs& outputs, const at::Tensor& log_std_tens
     error = std::max(error, std::abs(change));
   }
   std::copy(log_std_gradient.begin(), log_std_gradient.end(), out.log_std.mutable_data_ptr<R>());
-  for (int i = 0; i < kMetrics; ++i) out.metrics.mutable_data_ptr<R>()[i] = static_cast<R>(sums[i] / static_cast<double>(size));
+  for (int i = 0; i < kMetrics; ++i)
+    out.metrics.mutable_data_ptr<R>()[i] = static_cast<R>(sums[i] / static_cast<double>(size));
   *out.ratio_error.mutable_data_ptr<R>() = error;
 }
 

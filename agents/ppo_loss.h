@@ -34,14 +34,14 @@ struct LossSamples {
 
 // The loss of evaluate(), and its gradients: what ppo_loss() and its backward pass give.
 struct LossGradients {
-  at::Tensor mean;     // [B, A]
-  at::Tensor value;    // [B]
-  at::Tensor log_std;  // [1, A]
-  at::Tensor metrics;  // [kMetrics] means over the samples
+  at::Tensor mean;         // [B, A]
+  at::Tensor value;        // [B]
+  at::Tensor log_std;      // [1, A]
+  at::Tensor metrics;      // [kMetrics] means over the samples
   at::Tensor ratio_error;  // max |ratio - 1|, 0-d
 };
-// In one pass, times `share`: autograd's hundred operations on a few numbers take as long as a small network's products.
-// On the CPU, float32 or float64, of Gaussians; nothing where it does not apply. log_std [1, A].
+// In one pass, times `share`: autograd's hundred operations on a few numbers take as long as a small network's
+// products. On the CPU, float32 or float64, of Gaussians; nothing where it does not apply. log_std [1, A].
 std::optional<LossGradients> loss_gradients(const Architecture& architecture, const Outputs& outputs,
                                             const at::Tensor& log_std, const LossSamples& samples,
                                             const LossSettings& settings, double share);

@@ -293,6 +293,7 @@ void add_update_wide(std::vector<Case>& cases, const Options& options) {
       settings.epochs = 1;
       settings.bf16 = bf16;
       const bool large = batch > 16384;
+      if (large && options.device.is_cpu()) settings.micro_batch = 16384;  // as the program does
       add_update(cases, options, str("302-1024-1024-7, batch ", with_thousands(batch), bf16 ? ", bf16" : ", fp32"),
                  world, large ? 4096 : 1024, large ? 32 : 16, architecture, settings, mlp_flops(architecture));
     }
@@ -335,7 +336,7 @@ void add_update_context(std::vector<Case>& cases, const Options& options) {
       for (const bool bf16 : {false, true}) {
         agents::PpoSettings settings;
         settings.batch_size = 4096;
-        settings.micro_batch = options.device.is_cpu() ? 512 : 0;
+        settings.micro_batch = options.device.is_cpu() ? std::atoi(std::getenv("MICRO")) : 0;
         settings.epochs = 1;
         settings.bf16 = bf16;
         add_update(cases, options,

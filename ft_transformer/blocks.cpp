@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 namespace ristretto::ft_transformer {
@@ -26,11 +27,14 @@ at::Tensor split_heads(const at::Tensor& x, std::int64_t heads) {
 // q [B, h, Q, d/h], k and v [B, h, T, d/h] -> [B, h, Q, d/h].
 // One kernel for every device: on a CPU products written out are a tenth faster only where their scores fit into the
 // cache (32 sequences at a time), 1.6 times slower elsewhere, and keep the scores for the backward pass.
-at::Tensor attend_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  if (!q.is_cpu()) return at::scaled_dot_product_attention(q, k, v);
+at::Tensor attend_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& key_bias) {
+  const auto mask = [&](at::ScalarType type) {
+    return key_bias.defined() ? std::optional(key_bias.to(type).view({1, 1, 1, -1})) : std::nullopt;
+  };
+  if (!q.is_cpu()) return at::scaled_dot_product_attention(q, k, v, mask(q.scalar_type()));
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);  // heads of 8: bf16 is slower
   const auto type = q.scalar_type() == at::kBFloat16 ? at::kFloat : q.scalar_type();
-  return at::scaled_dot_product_attention(q.to(type), k.to(type), v.to(type));
+  return at::scaled_dot_product_attention(q.to(type), k.to(type), v.to(type), mask(type));
 }
 
 }  // namespace
@@ -87,13 +91,14 @@ at::Tensor norm(const Weights& weights, const std::string& name, const at::Tenso
   return at::layer_norm(x, weight.sizes(), weight, weights.at(name + ".bias"), kLayerNormEpsilon);
 }
 
-at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t heads) {
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t heads,
+                  const at::Tensor& key_bias) {
   const at::Tensor queries = split_heads(q, heads), keys = split_heads(k, heads), values = split_heads(v, heads);
   std::vector<at::Tensor> chunks;
   for (std::int64_t first = 0; first < q.size(0) || chunks.empty(); first += kMaxSequences) {
     const std::int64_t count = std::min(kMaxSequences, q.size(0) - first);
-    chunks.push_back(
-        attend_heads(queries.narrow(0, first, count), keys.narrow(0, first, count), values.narrow(0, first, count)));
+    chunks.push_back(attend_heads(queries.narrow(0, first, count), keys.narrow(0, first, count),
+                                  values.narrow(0, first, count), key_bias));
   }
   const at::Tensor joined = chunks.size() == 1 ? chunks.front() : at::cat(chunks);
   return joined.transpose(1, 2).reshape(q.sizes());

@@ -36,7 +36,9 @@ at::Tensor linear(const Weights& weights, const std::string& name, const at::Ten
 at::Tensor norm(const Weights& weights, const std::string& name, const at::Tensor& x);  // over the last axis
 
 // softmax(q k^T / sqrt(d/h)) v by `heads` heads, which split the channels in order; q [B, Q, d], k and v [B, T, d] ->
-// [B, Q, d]. In chunks of at most 32,768 sequences, on the CPU never in bf16.
-at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t heads);
+// [B, Q, d]. In chunks of at most 32,768 sequences, on the CPU never in bf16. key_bias [T], where defined, is added to
+// every query's scores before the softmax.
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t heads,
+                  const at::Tensor& key_bias = {});
 
 }  // namespace ristretto::ft_transformer

@@ -45,9 +45,9 @@ at::Tensor dropout(const EncoderShape& shape, const at::Tensor& x) {
 
 // queries [B, Q, d] attend to tokens [B, T, d] -> [B, Q, d].
 at::Tensor attention(const Weights& weights, const EncoderShape& shape, const std::string& name,
-                     const at::Tensor& queries, const at::Tensor& tokens) {
+                     const at::Tensor& queries, const at::Tensor& tokens, const at::Tensor& key_bias) {
   const at::Tensor joined = attend(linear(weights, name + ".W_q", queries), linear(weights, name + ".W_k", tokens),
-                                   linear(weights, name + ".W_v", tokens), shape.heads);
+                                   linear(weights, name + ".W_v", tokens), shape.heads, key_bias);
   return has_output_projection(shape) ? linear(weights, name + ".W_out", joined) : joined;
 }
 
@@ -87,6 +87,7 @@ void check(const EncoderShape& shape) {
   require(shape.hidden >= 0, "the feedforward width", shape.hidden, "at least 1, or 0 for its default");
   require(shape.output > 0, "the number of outputs", shape.output, "at least 1");
   require(shape.dropout >= 0 && shape.dropout < 1, "dropout", shape.dropout, "at least 0 and below 1");
+  require(!shape.published || !shape.key_bias, "key_bias", "on", "off in the published kind");
   require(!shape.published || shape.dropout == 0, "dropout", shape.dropout, "0 in the published kind");
 }
 
@@ -106,6 +107,7 @@ void add_encoder_weights(Weights& weights, const EncoderShape& shape, const std:
   } else {
     build.xavier(prefix + "tokenizer.weight", {shape.features, d});
     build.add(prefix + "tokenizer.bias", {shape.features, d});
+    if (shape.key_bias) build.add(prefix + "key_bias", {shape.features});
   }
   for (std::int64_t block = 0; block < shape.blocks; ++block) {
     const BlockNames names = block_names(shape, prefix, block);
@@ -131,6 +133,7 @@ at::Tensor encode(const Weights& weights, const EncoderShape& shape, const std::
   RECORD_USER_SCOPE("encoder");
   assert(input.dim() == 2 && input.size(1) == shape.features);
   at::Tensor x = tokenize(weights, shape, prefix, input);
+  const at::Tensor key_bias = shape.key_bias ? weights.at(prefix + "key_bias") : at::Tensor();
   for (std::int64_t block = 0; block < shape.blocks; ++block) {
     const BlockNames names = block_names(shape, prefix, block);
     const at::Tensor tokens = has_attention_norm(shape, block) ? norm(weights, names.attention_norm, x) : x;
@@ -138,7 +141,7 @@ at::Tensor encode(const Weights& weights, const EncoderShape& shape, const std::
     const bool cls_only = shape.published && block + 1 == shape.blocks;
     const at::Tensor queries = cls_only ? tokens.narrow(1, 0, 1) : tokens;
     const at::Tensor residual = cls_only ? x.narrow(1, 0, 1) : x;
-    x = residual + dropout(shape, attention(weights, shape, names.attention, queries, tokens));
+    x = residual + dropout(shape, attention(weights, shape, names.attention, queries, tokens, key_bias));
     const at::Tensor normalized = norm(weights, names.feedforward_norm, x);
     x = x + dropout(shape, feedforward(weights, shape, names.feedforward, normalized));
   }

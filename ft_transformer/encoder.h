@@ -18,8 +18,11 @@ struct EncoderShape {
   std::int64_t heads = 4;   // d % heads == 0
   std::int64_t hidden = 0;  // feedforward width; 0: 4d (deployed), int(d*4/3) (published)
   std::int64_t output = 0;  // deployed: W of output_projection; published: outputs of the head
-  bool published = false;   // CLS token, ReGLU, no first attention norm, head on CLS
-  double dropout = 0;       // after the feedforward's ReLU, linear2 and W_out; pre-training only, not if published
+  // Of the deployed kind's converted form: a learnable number a token that attention adds to its scores, so that tokens
+  // can come in unseen (algorithms.md 6). Weight "key_bias" [S].
+  bool key_bias = false;
+  bool published = false;  // CLS token, ReGLU, no first attention norm, head on CLS
+  double dropout = 0;      // after the feedforward's ReLU, linear2 and W_out; pre-training only, not if published
 };
 
 // Throws Error(usage) that names the setting: d_token not divisible by heads, sizes not positive.

@@ -5,6 +5,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/relu.h>
+#include <ATen/record_function.h>
 
 #include <cassert>
 #include <cmath>
@@ -128,6 +129,7 @@ at::Tensor encode_market(const Weights& weights, const MarketContextShape& shape
 }
 
 MarketContext market_context(const Weights& weights, const MarketContextShape& shape, const at::Tensor& windows) {
+  RECORD_USER_SCOPE("encoder");
   const at::Tensor tokens = encode_market(weights, shape, windows);
   const std::string portfolio = kPortfolio;
   const at::Tensor mean = tokens.view({windows.size(0), windows.size(1), -1, shape.d_token}).mean(2);

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "env/bars.h"
+#include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/log.h"
 #include "platform/text.h"
@@ -141,7 +142,8 @@ Removed look_at_removed(const Mapping& mapping, const Model& model, const env::M
 
 Conversion::Kind kind_of(const Mapping& mapping, const agents::Architecture& architecture, const Removed& removed) {
   if (architecture.network == agents::Network::ft_transformer) {
-    return mapping.rearranges_only() ? Conversion::Kind::exact : Conversion::Kind::warm_start;
+    return mapping.removed.empty() && mapping.removed_assets.empty() ? Conversion::Kind::exact
+                                                                     : Conversion::Kind::warm_start;
   }
   return removed.dropped.empty() && mapping.removed_assets.empty() ? Conversion::Kind::exact
                                                                    : Conversion::Kind::inexact;
@@ -157,7 +159,7 @@ void require_allowed(const ConvertRequest& request, const Conversion& conversion
   if (request.allow_inexact || (conversion.kind == Conversion::Kind::exact && conversion.proof.identical())) return;
   std::string why;
   if (conversion.kind == Conversion::Kind::warm_start) {
-    why = "tokens of an FT-Transformer come or go, which its attention sees: a warm start, to be retrained";
+    why = "tokens of an FT-Transformer go, which its attention saw: a warm start, to be retrained";
   } else if (!conversion.mapping.removed_assets.empty()) {
     why = str("it trades ", some_of(conversion.mapping.removed_assets), ", which the new layout lacks");
   } else if (!conversion.dropped.empty()) {
@@ -288,6 +290,8 @@ Conversion convert(const ConvertRequest& request) {
       content.manifest_sections[section] = model.manifest->at(section);
     }
   }
+  // What the source had not seen its copy has not either: a retrain from it may be judged on those bars.
+  if (source.unseen_from) content.manifest_sections["data"] = {{"holdout_from", iso_utc(*source.unseen_from)}};
   content.manifest_sections["conversion"] = out.document;
   if (!request.dry_run) write(request, content, start);
   return out;

@@ -29,7 +29,7 @@ struct ConvertRequest {
 
 struct Conversion {
   // exact: the same function of what the old one reads. inexact: columns that matter are gone. warm start: tokens of an
-  // FT-Transformer are new or gone, and its attention sees that.
+  // FT-Transformer are gone, which its attention saw.
   enum class Kind { exact, inexact, warm_start };
   Kind kind = Kind::exact;
   Mapping mapping;

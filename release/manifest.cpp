@@ -69,6 +69,7 @@ Json section_of(const agents::Architecture& architecture) {
     section["d_token"] = architecture.encoder.d_token;
     section["blocks"] = architecture.encoder.blocks;
     section["heads"] = architecture.encoder.heads;
+    if (architecture.encoder.key_bias) section["key_bias"] = true;
   }
   if (architecture.network == agents::Network::market_context) {
     const ft_transformer::MarketContextShape& context = architecture.context;
@@ -101,6 +102,7 @@ agents::Architecture architecture_of(const Json& section, const std::string& ori
       section.at("d_token").get_to(architecture.encoder.d_token);
       section.at("blocks").get_to(architecture.encoder.blocks);
       section.at("heads").get_to(architecture.encoder.heads);
+      architecture.encoder.key_bias = section.value("key_bias", false);
     }
     if (network == "market_context") {
       architecture.network = agents::Network::market_context;

@@ -63,8 +63,17 @@ at::Tensor factors_of(const Mapping& mapping) {
   return at::tensor(factors, at::kDouble);
 }
 
+bool adds_tokens(const Mapping& mapping) {
+  return std::any_of(mapping.columns.begin(), mapping.columns.end(), [](std::int64_t j) { return j < 0; });
+}
+
+// What hides a new token from the others' attention: e^-25 is 1e-11 of a score's weight. Learnable from there
+// (algorithms.md 6).
+constexpr double kHidden = -25;
+
 struct Fresh {
   at::Tensor tokens;          // [S', d] the tokenizer's weight where a token is new; undefined: zeros
+  double key_bias = 0;        // of a new token
   bool mean_log_std = false;  // a new action's exploration is the mean of the others'; else 0
 };
 
@@ -76,6 +85,7 @@ Weights rearranged(const Weights& weights, const agents::Architecture& architect
   const auto rows = [&](const at::Tensor& tensor, const std::vector<std::int64_t>& places) {
     return rearranged(tensor, 0, places, zeros_with(tensor, 0, places.size()));
   };
+  const at::Tensor new_key_bias = at::full({mapping.to.size()}, fresh.key_bias, at::kDouble);
   Weights out;
   for (const auto& [name, value] : weights) {
     at::Tensor tensor = value.detach().to(at::kCPU, at::kDouble);
@@ -89,6 +99,8 @@ Weights rearranged(const Weights& weights, const agents::Architecture& architect
       }
     } else if (name == "encoder.tokenizer.bias") {
       tensor = rows(tensor, mapping.columns);
+    } else if (name == "encoder.key_bias") {
+      tensor = rearranged(tensor, 0, mapping.columns, new_key_bias);
     } else if (name == "encoder.output_projection.weight") {
       const std::int64_t width = tensor.size(0), d = architecture.encoder.d_token;
       const at::Tensor blocks = tensor.view({width, -1, d});
@@ -101,6 +113,10 @@ Weights rearranged(const Weights& weights, const agents::Architecture& architect
                           at::full({1, static_cast<std::int64_t>(mapping.actions.size())}, value_of_new, at::kDouble));
     }
     out.add(name, tensor);
+    if (name == "encoder.tokenizer.bias" && adds_tokens(mapping) && !weights.contains("encoder.key_bias")) {
+      const at::Tensor old = at::zeros({mapping.from.size()}, at::kDouble);
+      out.add("encoder.key_bias", rearranged(old, 0, mapping.columns, new_key_bias));
+    }
   }
   return out;
 }
@@ -121,18 +137,6 @@ std::vector<std::string> Mapping::added_names() const {
     if (columns[j] < 0) out.push_back(names[j]);
   }
   return out;
-}
-
-std::vector<std::string> Mapping::removed_names() const {
-  const std::vector<std::string> names = from.names();
-  std::vector<std::string> out;
-  for (const std::int64_t j : removed) out.push_back(names[static_cast<std::size_t>(j)]);
-  return out;
-}
-
-bool Mapping::rearranges_only() const {
-  return removed.empty() && removed_assets.empty() &&
-         std::none_of(columns.begin(), columns.end(), [](std::int64_t j) { return j < 0; });
 }
 
 Mapping mapping_of(const env::Layout& from, const env::Layout& to) {
@@ -173,6 +177,7 @@ Weights carried(const Weights& weights, const agents::Architecture& architecture
   if (tokens) {
     fresh.tokens = at::empty({mapping.to.size(), architecture.encoder.d_token}, at::kFloat);
     ft_transformer::xavier_uniform_(fresh.tokens, 1, at::make_generator<at::CPUGeneratorImpl>(seed));
+    fresh.key_bias = kHidden;
   }
   Weights out = rearranged(weights, architecture, mapping, factors_of(mapping), actor, fresh);
   if (!tokens && !mapping.removed.empty()) {
@@ -197,7 +202,10 @@ agents::Architecture carried(const agents::Architecture& architecture, const Map
   agents::Architecture out = architecture;
   out.observation = mapping.to.size();
   out.actions = mapping.to.assets_count();
-  if (out.network == Network::ft_transformer) out.encoder.features = out.observation;
+  if (out.network == Network::ft_transformer) {
+    out.encoder.features = out.observation;
+    out.encoder.key_bias = architecture.encoder.key_bias || adds_tokens(mapping);
+  }
   return out;
 }
 

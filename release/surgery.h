@@ -22,9 +22,6 @@ struct Mapping {
   std::vector<std::string> removed_assets;
 
   std::vector<std::string> added_names() const;
-  std::vector<std::string> removed_names() const;
-  // Neither a column nor an action is new or gone: at most their order and scales change.
-  bool rearranges_only() const;
 };
 Mapping mapping_of(const env::Layout& from, const env::Layout& to);
 // Of both layouts' hashes and the columns and actions; 16 hexadecimal digits.
@@ -34,7 +31,8 @@ std::string hash_of(const Mapping& mapping);
 // over the new; new columns and new assets' actions are zero; the bias takes up what the removed columns gave at
 // `constants` [number removed], in the served units of the old layout. Exact for an MLP whose removed columns are
 // constant. Of an FT-Transformer tokens go by name: rearranging them is exact; a new one gets the initial values of
-// `seed` and zero columns of the output projection, which is a warm start, for the attention sees it.
+// `seed`, zero columns of the output projection, and a key bias that hides it from the others' attention, which the
+// network has from then on: exact too, but for e^-25. Without a token that is gone it is another function.
 // actor: has a_std_log, and answers actions instead of a value.
 ft_transformer::Weights carried(const ft_transformer::Weights& weights, const agents::Architecture& architecture,
                                 const Mapping& mapping, const std::vector<double>& constants, bool actor,

@@ -42,6 +42,8 @@ std::string mlp_source() {
 std::string ft_transformer_source(const Architecture& architecture) {
   const std::int64_t tokens = architecture.observation, d = architecture.encoder.d_token;
   const std::int64_t heads = architecture.encoder.heads;
+  const std::string mask =
+      architecture.encoder.key_bias ? str(", ", attribute("encoder.key_bias"), ".reshape([1, 1, 1, -1])") : "";
   std::string source = str("  x = state.unsqueeze(2) * ", attribute("encoder.tokenizer.weight"), " + ",
                            attribute("encoder.tokenizer.bias"), "\n");
   for (std::int64_t i = 0; i < architecture.encoder.blocks; ++i) {
@@ -51,8 +53,8 @@ std::string ft_transformer_source(const Architecture& architecture) {
       source += str("  ", which, " = ", linear(str(block, "attention.W_", which), "y"), ".reshape([-1, ", tokens, ", ",
                     heads, ", ", d / heads, "]).transpose(1, 2)\n");
     }
-    source += str("  y = torch.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape([-1, ", tokens, ", ", d,
-                  "])\n", "  x = x + ", linear(block + "attention.W_out", "y"), "\n");
+    source += str("  y = torch.scaled_dot_product_attention(q, k, v", mask, ").transpose(1, 2).reshape([-1, ", tokens,
+                  ", ", d, "])\n", "  x = x + ", linear(block + "attention.W_out", "y"), "\n");
     source += str("  y = torch.relu(", linear(block + "feedforward.linear1", layer_norm(block + "norm2", "x", d)),
                   ")\n", "  x = x + ", linear(block + "feedforward.linear2", "y"), "\n");
   }

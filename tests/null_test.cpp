@@ -35,8 +35,12 @@ constexpr double kVolatility = 0.004, kFeatureNoise = 0.5;
 constexpr double kLargestDrift = 0.004;
 constexpr int kHalvings = 8;  // of the drift's interval: to about 2 % of it
 constexpr std::int64_t kSeeds = 5;
-// The second trial takes steps so small that it hardly learns: PBO needs trials that differ.
-constexpr double kLearningRates[] = {1e-3, 1e-6};
+// The second trial takes few and small steps and hardly learns: PBO needs trials that differ.
+struct Trial {
+  double learning_rate;
+  std::int64_t share;  // of the steps: one in so many
+};
+constexpr Trial kTrials[] = {{1e-3, 1}, {1e-6, 10}};
 
 class Numbers {
  public:
@@ -161,10 +165,11 @@ std::vector<release::GateResult> judge_market(double edge, std::uint64_t seed, s
   std::vector<double> scores;
   std::vector<std::size_t> trials;
   release::Evidence evidence;
-  for (std::size_t trial = 0; trial < std::size(kLearningRates); ++trial) {
+  for (std::size_t trial = 0; trial < std::size(kTrials); ++trial) {
     evaluation::Series mean;
     for (std::int64_t k = 0; k < kSeeds; ++k) {
-      all.push_back(small_settings(kLearningRates[trial], static_cast<std::int64_t>(seed) * 1000 + k, steps));
+      all.push_back(small_settings(kTrials[trial].learning_rate, static_cast<std::int64_t>(seed) * 1000 + k,
+                                   steps / kTrials[trial].share));
       const Settings& settings = all.back();
       Profile profile;
       Trainer trainer(settings, train, {}, {}, profile, Trainer::Manner::background);

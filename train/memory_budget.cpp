@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::int64_t kFloat = 4;
 constexpr std::int64_t kCpuSequences = 256;  // 64 to 256 sequences stay in cache
+constexpr std::int64_t kCpuRows = 16384;     // of an MLP: 131,072 at once are a sixth slower
 
 }  // namespace
 
@@ -71,8 +72,8 @@ std::int64_t micro_batch_of(const agents::Architecture& architecture, std::int64
                 "give more, or a smaller --net-dimension");
   }
   std::int64_t samples = std::min(batch_size, room / each);
-  if (device.is_cpu() && architecture.network != agents::Network::mlp) {
-    samples = std::min(samples, kCpuSequences);
+  if (device.is_cpu()) {
+    samples = std::min(samples, architecture.network == agents::Network::mlp ? kCpuRows : kCpuSequences);
   }
   return samples;
 }

@@ -320,6 +320,7 @@ agents::Architecture architecture_of(const Settings& settings) {
     architecture.encoder.d_token = hp.ft_d_token;
     architecture.encoder.blocks = hp.ft_n_blocks;
     architecture.encoder.heads = hp.ft_n_heads;
+    architecture.encoder.key_bias = hp.ft_key_bias;
     architecture.encoder.output = hp.net_dimension;
   }
   return architecture;

@@ -68,6 +68,7 @@ std::vector<Given> given_of(const release::Start& start) {
     give("ft_d_token", str(start.architecture.encoder.d_token));
     give("ft_n_blocks", str(start.architecture.encoder.blocks));
     give("ft_n_heads", str(start.architecture.encoder.heads));
+    give("ft_key_bias", start.architecture.encoder.key_bias ? "true" : "false");
   }
   return out;
 }

@@ -32,8 +32,8 @@ Webhook read_webhook(const std::filesystem::path& file) {
   const std::size_t scheme = url.starts_with("https://") ? 8 : url.starts_with("http://") ? 7 : 0;
   const std::size_t end = url.find_first_of("/?", scheme);
   if (scheme == 0 || end == scheme || scheme == url.size() || url.find_first_of(" @") < end) {
-    throw Error(Fault::usage,
-                str("the first line of --webhook's file '", file.string(), "' is no address such as https://host/path"));
+    throw Error(Fault::usage, str("the first line of --webhook's file '", file.string(),
+                                  "' is no address such as https://host/path"));
   }
   Webhook webhook{url.substr(0, end), end == std::string::npos ? "" : url.substr(end)};
   if (!webhook.path.starts_with('/')) webhook.path.insert(0, "/");

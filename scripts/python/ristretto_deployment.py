@@ -184,13 +184,15 @@ def _ft_transformer(weights, state, architecture):
         return F.layer_norm(x, x.shape[-1:], weights[name + ".weight"], weights[name + ".bias"], 1e-5)
 
     x = state[:, :, None] * weights["encoder.tokenizer.weight"] + weights["encoder.tokenizer.bias"]  # [N, S, d]
+    bias = weights.get("encoder.key_bias")  # of a converted network: what each token's scores are raised by
+    mask = None if bias is None else bias.reshape(1, 1, 1, -1)
     for i in range(architecture["blocks"]):
         block = f"encoder.blocks.{i}."
         h = norm(block + "norm1", x)
         q, k, v = (  # [N, heads, S, d / heads]
             _linear(weights, f"{block}attention.W_{which}", h).unflatten(2, (architecture["heads"], -1)).transpose(1, 2)
             for which in "qkv")
-        h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        h = F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2)
         x = x + _linear(weights, block + "attention.W_out", h)
         h = _linear(weights, block + "feedforward.linear1", norm(block + "norm2", x)).relu()
         x = x + _linear(weights, block + "feedforward.linear2", h)
