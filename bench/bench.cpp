@@ -278,6 +278,17 @@ void add_products(std::vector<Case>& cases, const agents::Architecture& a, std::
        }});
 }
 
+// So few bars that `samples` are 6.5 a bar, as 131,072 samples of 20,000 bars have: portfolios start anywhere in them.
+World dense_world(World world, std::int64_t samples) {
+  constexpr std::int64_t kEpisodeBars = 1024;
+  const env::Segment all = *std::max_element(world.market->segments.begin(), world.market->segments.end(),
+                                             [](const auto& a, const auto& b) { return a.size() < b.size(); });
+  const std::int64_t bars = samples * 2 / 13 + kEpisodeBars;
+  world.market =
+      std::make_shared<env::Market>(world.market->with_segments({{all.begin, std::min(all.end, all.begin + bars)}}));
+  return world;
+}
+
 void add_update_wide(std::vector<Case>& cases, const Options& options) {
   const World world = world_of(options, "alpaca-14", 3);
   const agents::Architecture architecture = architecture_of(world, 1024);
@@ -285,20 +296,24 @@ void add_update_wide(std::vector<Case>& cases, const Options& options) {
   const at::Tensor square = env::standard_normal(side, side, 1, 0, options.device);
   cases.push_back({str("matrix peak, ", side), "flops", 2 * std::pow(static_cast<double>(side), 3),
                    [=] { at::mm(square, square); }, 1});
-  // 131,072 samples are 6.5 a bar, and share the first layer; 16,384 are fewer than one.
-  for (const std::int64_t batch : {4096, 16384, 131072}) {
+  const auto add = [&](const World& where, std::int64_t batch, const char* what, std::int64_t portfolios,
+                       std::int64_t horizon) {
     for (const bool bf16 : {false, true}) {
       agents::PpoSettings settings;
       settings.batch_size = batch;
       settings.epochs = 1;
       settings.bf16 = bf16;
-      const bool large = batch > 16384;
-      if (large && options.device.is_cpu()) settings.micro_batch = 16384;  // as the program does
-      add_update(cases, options, str("302-1024-1024-7, batch ", with_thousands(batch), bf16 ? ", bf16" : ", fp32"),
-                 world, large ? 4096 : 1024, large ? 32 : 16, architecture, settings, mlp_flops(architecture));
+      if (options.device.is_cpu()) settings.micro_batch = 16384;  // as the program does
+      add_update(cases, options,
+                 str("302-1024-1024-7, batch ", with_thousands(batch), what, bf16 ? ", bf16" : ", fp32"), where,
+                 portfolios, horizon, architecture, settings, mlp_flops(architecture));
     }
-    if (batch <= 16384) add_products(cases, architecture, batch, options.device);
+  };
+  for (const std::int64_t batch : {4096, 16384}) {
+    add(world, batch, "", 1024, 16);
+    add_products(cases, architecture, batch, options.device);
   }
+  add(dense_world(world, 4096 * 8), 4096 * 8, ", 6.5 samples a bar", 4096, 8);
 }
 
 void add_update_transformer(std::vector<Case>& cases, const Options& options) {
@@ -316,16 +331,11 @@ void add_update_transformer(std::vector<Case>& cases, const Options& options) {
   }
 }
 
-// The peer's side of each case is the deployed FT-Transformer over the same observation. 6.5 samples a bar, as 131,072
-// samples of 20,000 bars have: portfolios that start anywhere in 1,260 bars.
+// The peer's side of each case is the deployed FT-Transformer over the same observation.
 void add_update_context(std::vector<Case>& cases, const Options& options) {
-  constexpr std::int64_t kPortfolios = 1024, kHorizon = 8, kBars = 1260, kEpisodeBars = 1024;
+  constexpr std::int64_t kPortfolios = 1024, kHorizon = 8;
   for (const int lookback : {1, 2}) {
-    World world = world_of(options, "alpaca-14", lookback);
-    const env::Segment all = *std::max_element(world.market->segments.begin(), world.market->segments.end(),
-                                               [](const auto& a, const auto& b) { return a.size() < b.size(); });
-    world.market = std::make_shared<env::Market>(
-        world.market->with_segments({{all.begin, std::min(all.end, all.begin + kBars + kEpisodeBars)}}));
+    const World world = dense_world(world_of(options, "alpaca-14", lookback), kPortfolios * kHorizon);
     for (const bool asset_tokens : {true, false}) {
       agents::Architecture architecture = architecture_of(world, 1024);
       architecture.network = agents::Network::market_context;
@@ -336,7 +346,7 @@ void add_update_context(std::vector<Case>& cases, const Options& options) {
       for (const bool bf16 : {false, true}) {
         agents::PpoSettings settings;
         settings.batch_size = 4096;
-        settings.micro_batch = options.device.is_cpu() ? std::atoi(std::getenv("MICRO")) : 0;
+        settings.micro_batch = options.device.is_cpu() ? 1024 : 0;
         settings.epochs = 1;
         settings.bf16 = bf16;
         add_update(cases, options,

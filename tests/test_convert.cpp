@@ -326,9 +326,9 @@ TEST_SUITE("slow") {
     const Ran more = run(path("ft_85") + arguments + "--to alpaca-14", scratch);
     CHECK(more.code == 0);
     CHECK(load(out).manifest->at("conversion")["kind"] == "exact");
-    const Ran allowed = run(str("convert '", out.string(), "' --to alpaca-11 --out '", (scratch / "back").string(),
-                                "' --allow-inexact"),
-                            scratch);
+    const Ran allowed = run(
+        str("convert '", out.string(), "' --to alpaca-11 --out '", (scratch / "back").string(), "' --allow-inexact"),
+        scratch);
     CHECK(allowed.code == 0);
     CHECK(load(scratch / "back").manifest->at("conversion")["kind"] == "warm start");
   }

@@ -87,11 +87,11 @@ def main():
     if chosen.bench == "update-wide":
         square = torch.randn(4096, 4096)
         cases.append(("matrix peak, 4096", "flops", 2 * 4096**3, lambda: square @ square))
-        for batch in (4096, 16384, 131072):
+        for batch, what in ((4096, ""), (16384, ""), (32768, ", 6.5 samples a bar")):
             samples = max(batch, 16384)
-            update = Update(mlp(ACTIONS, 1024), mlp(1, 1024), 302, samples, batch, batch)
+            update = Update(mlp(ACTIONS, 1024), mlp(1, 1024), 302, samples, batch, min(batch, 16384))
             for precision in ("fp32", "bf16"):  # of ours
-                cases.append((f"302-1024-1024-7, batch {batch:,}, {precision}", "samples", samples, update))
+                cases.append((f"302-1024-1024-7, batch {batch:,}{what}, {precision}", "samples", samples, update))
     elif chosen.bench == "update-context":  # what market_context replaces, over the same observation
         for columns in (106, 204):
             update = Update(Transformer(ACTIONS, 1024, columns), Transformer(1, 1024, columns), columns, 512, 512, 128)
