@@ -316,7 +316,7 @@ void check(const Hyperparameters& values) {
   }
   if (values.ft_key_bias && network_of(values) != "ft_transformer") {
     throw Error(Fault::usage, str("ft_key_bias is true, and the encoder is ", network_of(values)),
-                "leave --ft-key-bias out: only an ft_transformer has it");
+                "only an ft_transformer has it: give --ft-key-bias false");
   }
   if (values.ft_freeze_encoder && !values.ft_use_pretrained) {
     throw Error(Fault::usage,

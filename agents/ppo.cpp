@@ -74,7 +74,7 @@ Ppo::Ppo(Policy& policy, const Normalizer& normalizer, Optimizer& optimizer, con
     : policy_(policy), normalizer_(normalizer), optimizer_(optimizer), settings_(settings), shard_(shard) {}
 
 // Adds the gradient of the samples' mean loss times `share`; what they tell.
-Ppo::Told Ppo::back_through(const Samples& samples, double share) {
+Ppo::MinibatchMetrics Ppo::add_gradients(const Samples& samples, double share) {
   std::optional<DistinctBars> distinct;
   if (samples.order) distinct = samples.order->run(samples.first, samples.size());
   const Input input = normalizer_.input({samples.account, samples.bar}, distinct ? &*distinct : nullptr);
@@ -104,16 +104,16 @@ Ppo::Told Ppo::back_through(const Samples& samples, double share) {
 
 // Leaves the gradient of the minibatch's loss in the optimizer, whatever the micro-batch and the processes: a mean over
 // the minibatch is the sum of its parts' means, each weighted with its share. What it tells is of this process's part.
-Ppo::Told Ppo::accumulate_gradients(const Samples& minibatch) {
+Ppo::MinibatchMetrics Ppo::accumulate_gradients(const Samples& minibatch) {
   optimizer_.zero_gradients();
   const std::int64_t size = minibatch.size();
   const std::int64_t most = settings_.micro_batch > 0 ? settings_.micro_batch : size;
   const std::int64_t first = size * shard_.rank / shard_.size, last = size * (shard_.rank + 1) / shard_.size;
-  Told all{at::zeros({kMetrics}, minibatch.value.options()), at::zeros({}, minibatch.value.options())};
+  MinibatchMetrics all{at::zeros({kMetrics}, minibatch.value.options()), at::zeros({}, minibatch.value.options())};
   for (std::int64_t begin = first; begin < last; begin += most) {
     const Samples samples = minibatch.narrow(begin, std::min(most, last - begin));
     const double share = static_cast<double>(samples.size()) / static_cast<double>(size);
-    const Told part = back_through(samples, share);
+    const MinibatchMetrics part = add_gradients(samples, share);
     all.metrics.add_(part.metrics, share);
     all.ratio_error = at::maximum(all.ratio_error, part.ratio_error);
   }
@@ -121,15 +121,15 @@ Ppo::Told Ppo::accumulate_gradients(const Samples& minibatch) {
 }
 
 // accumulate_gradients() with ever smaller micro-batches until one fits the memory.
-Ppo::Told Ppo::gradients_within_memory(const Samples& minibatch) {
+Ppo::MinibatchMetrics Ppo::gradients_within_memory(const Samples& minibatch) {
   for (;;) {
     try {
-      const Told told = accumulate_gradients(minibatch);
+      const MinibatchMetrics seen = accumulate_gradients(minibatch);
       if (shard_.size > 1) {
         shard_.sum(optimizer_.gradients());
-        shard_.sum(told.metrics);
+        shard_.sum(seen.metrics);
       }
-      return told;
+      return seen;
     } catch (const c10::OutOfMemoryError&) {
       const std::int64_t tried =
           settings_.micro_batch > 0 ? std::min(settings_.micro_batch, minibatch.size()) : minibatch.size();
@@ -174,6 +174,7 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
     std::optional<BarOrder::Epoch> order;
     if (by_bar && whole_bars) order = by_bar->whole_bars(seed, number);
     if (by_bar && !whole_bars) order = by_bar->sorted_minibatches(seed, number, settings_.batch_size);
+    if (!order) by_bar.reset();  // the next epoch's minibatches would share as little
     Samples shuffled = all.at(order ? order->index : env::permutation(all.size(), seed, number, device));
     if (order) shuffled.order = &*order;
     for (std::int64_t begin = 0; begin < all.size() && !stop; begin += settings_.batch_size) {

@@ -18,7 +18,7 @@ namespace ristretto::agents {
 struct PpoSettings : LossSettings {
   std::int64_t batch_size = 2048;  // samples of one minibatch; the last one of an epoch may be smaller
   std::int64_t epochs = 5;
-  double gamma = 0.97, lambda = 0.95;
+  double gamma = 0.98, lambda = 0.98;  // as agents/hyperparameters.h
   double max_grad_norm = 0.5;
   double kl_target = 0;              // 0: no early stop; else inside the loop, before the step, above 1.5 times it
   bool normalize_advantages = true;  // over the whole minibatch
@@ -61,12 +61,12 @@ class Ppo {
 
  private:
   struct Samples;
-  struct Told {
+  struct MinibatchMetrics {
     at::Tensor metrics, ratio_error;  // [kMetrics], 0-d
   };
-  Told back_through(const Samples& samples, double share);
-  Told accumulate_gradients(const Samples& minibatch);
-  Told gradients_within_memory(const Samples& minibatch);
+  MinibatchMetrics add_gradients(const Samples& samples, double share);
+  MinibatchMetrics accumulate_gradients(const Samples& minibatch);
+  MinibatchMetrics gradients_within_memory(const Samples& minibatch);
 
   Policy& policy_;
   const Normalizer& normalizer_;

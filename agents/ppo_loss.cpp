@@ -25,10 +25,9 @@ void write_out(bool tanh, const Outputs& outputs, const at::Tensor& log_std_tens
                const LossSettings& settings, double share, const LossGradients& out) {
   const std::int64_t size = outputs.mean.size(0), actions = outputs.mean.size(1);
   const at::Tensor mean_rows = outputs.mean.contiguous(), u_rows = samples.u.contiguous();
-  const auto numbers = [](const at::Tensor& tensor) { return tensor.contiguous(); };
-  const at::Tensor value_rows = numbers(outputs.value), old_rows = numbers(samples.old_log_probability),
-                   advantage_rows = numbers(samples.advantage), old_value_rows = numbers(samples.old_value),
-                   target_rows = numbers(samples.target), log_std_row = numbers(log_std_tensor);
+  const at::Tensor value_rows = outputs.value.contiguous(), old_rows = samples.old_log_probability.contiguous(),
+                   advantage_rows = samples.advantage.contiguous(), old_value_rows = samples.old_value.contiguous(),
+                   target_rows = samples.target.contiguous(), log_std_row = log_std_tensor.contiguous();
   const R* mean = mean_rows.const_data_ptr<R>();
   const R* u = u_rows.const_data_ptr<R>();
   const R* value = value_rows.const_data_ptr<R>();
@@ -92,7 +91,7 @@ void write_out(bool tanh, const Outputs& outputs, const at::Tensor& log_std_tens
     sums[kEntropy] += gaussian_entropy + static_cast<double>(jacobian);
     sums[kApproxKl] += static_cast<double>(change - log_ratio);
     sums[kClipFraction] += std::abs(change) > clip;
-    error = std::max(error, std::abs(change));
+    if (!(std::abs(change) <= error)) error = std::isnan(error) ? error : std::abs(change);  // NaN stays
   }
   std::copy(log_std_gradient.begin(), log_std_gradient.end(), out.log_std.mutable_data_ptr<R>());
   for (int i = 0; i < kMetrics; ++i)

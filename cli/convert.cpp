@@ -5,7 +5,6 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
-#include "cli/study_options.h"
 #include "platform/error.h"
 #include "platform/text.h"
 

@@ -22,10 +22,8 @@ int nightly(const Arguments& arguments) {
   declare_study(options);
   options.value("deployments", "DIR", "where models are served from [deployments]");
   options.value("runs", "DIR", "where runs, the journal and the reports are kept [runs]");
-  options.value("seeds", "N", "train from N seeds; the one that is median by validation is the candidate [1]");
-  options.value("top-trials", "N", "train the study's N best trials; the best by validation is the candidate [1]");
   options.value("sweep-trials", "N", "first add N trials to the study, begun with its best ones [0]");
-  options.value("gates", "FILE", "an INI file of the thresholds that the gates of evidence judge by");
+  declare_judging(options);
   options.value("new-bars", "N", "how many bars newer than its last judgement make a deployment due [24]");
   options.value("disk-budget", "SIZE", "runs and deployments together, such as 20GiB; above it nothing is begun");
   options.value("webhook", "FILE", "the night's report is sent as JSON to the URL in this file's first line");

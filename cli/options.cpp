@@ -9,6 +9,7 @@
 #include "platform/error.h"
 #include "platform/log.h"
 #include "platform/text.h"
+#include "studies/storage.h"
 
 namespace po = boost::program_options;
 
@@ -194,6 +195,26 @@ std::vector<train::Given> Options::given() const {
     if (const auto text = find(dashed(name))) layers.push_back({name, *text, "command line"});
   }
   return layers;
+}
+
+std::int64_t whole_number(const Options& options, const std::string& option, std::int64_t otherwise) {
+  const auto text = options.find(option);
+  if (!text) return otherwise;
+  const auto number = parse_number<std::int64_t>(*text);
+  if (!number) throw Error(Fault::usage, str("--", option, " is '", *text, "', expected a whole number"));
+  return *number;
+}
+
+std::int64_t positive_number(const Options& options, const std::string& option, std::int64_t otherwise) {
+  const std::int64_t number = whole_number(options, option, otherwise);
+  if (number < 1) throw Error(Fault::usage, str("--", option, " is ", number, ", expected at least 1"));
+  return number;
+}
+
+std::string recorded_command(const std::string& name, const std::vector<std::string>& arguments) {
+  std::string command = "ristretto " + name;
+  for (const std::string& argument : arguments) command += " " + studies::without_password(argument);
+  return command;
 }
 
 }  // namespace ristretto::cli

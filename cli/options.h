@@ -1,6 +1,7 @@
 // A command's options: declared, parsed and shown. Boost.ProgramOptions lives behind this and nowhere else.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -50,5 +51,13 @@ class Options {
   struct Parts;
   std::unique_ptr<Parts> parts_;
 };
+
+// Of `option`, a whole number; `otherwise` where it was not given. Throws Error(usage).
+std::int64_t whole_number(const Options& options, const std::string& option, std::int64_t otherwise);
+// Of `option`, at least 1, which is also what is taken where it was not given. Throws Error(usage).
+std::int64_t positive_number(const Options& options, const std::string& option, std::int64_t otherwise = 1);
+
+// "ristretto sweep --storage ...", for studies and manifests: as typed, but for the password of a database.
+std::string recorded_command(const std::string& name, const std::vector<std::string>& arguments);
 
 }  // namespace ristretto::cli

@@ -4,7 +4,6 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
-#include "cli/study_options.h"
 #include "platform/error.h"
 #include "release/versions.h"
 

@@ -30,9 +30,7 @@ int retrain(const Arguments& arguments) {
                 "from that deployment's weights, with its hyperparameters where no study is given");
   options.value("deployments", "DIR", "where models are served from [deployments]");
   options.value("runs", "DIR", "where runs are kept [runs]");
-  options.value("seeds", "N", "train from N seeds; the one that is median by validation is the candidate [1]");
-  options.value("top-trials", "N", "train the study's N best trials; the best by validation is the candidate [1]");
-  options.value("gates", "FILE", "an INI file of the thresholds that the gates of evidence judge by");
+  declare_judging(options);
   options.flag("no-promote", "write and judge the version, but leave what is served as it is");
   options.flag("dry-run", "say what would be done with which settings, and do nothing");
   ProfileOption::declare(options);

@@ -2,7 +2,6 @@
 
 #include "platform/error.h"
 #include "platform/text.h"
-#include "studies/storage.h"
 
 namespace ristretto::cli {
 
@@ -29,24 +28,10 @@ std::optional<train::StudySource> study_of(const Options& options) {
   return source;
 }
 
-std::int64_t whole_number(const Options& options, const std::string& option, std::int64_t otherwise) {
-  const auto text = options.find(option);
-  if (!text) return otherwise;
-  const auto number = parse_number<std::int64_t>(*text);
-  if (!number) throw Error(Fault::usage, str("--", option, " is '", *text, "', expected a whole number"));
-  return *number;
-}
-
-std::int64_t positive_number(const Options& options, const std::string& option, std::int64_t otherwise) {
-  const std::int64_t number = whole_number(options, option, otherwise);
-  if (number < 1) throw Error(Fault::usage, str("--", option, " is ", number, ", expected at least 1"));
-  return number;
-}
-
-std::string recorded_command(const std::string& name, const std::vector<std::string>& arguments) {
-  std::string command = "ristretto " + name;
-  for (const std::string& argument : arguments) command += " " + studies::without_password(argument);
-  return command;
+void declare_judging(Options& options) {
+  options.value("seeds", "N", "train from N seeds; the one that is median by validation is the candidate [1]");
+  options.value("top-trials", "N", "train the study's N best trials; the best by validation is the candidate [1]");
+  options.value("gates", "FILE", "an INI file of the thresholds that the gates of evidence judge by");
 }
 
 }  // namespace ristretto::cli

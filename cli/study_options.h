@@ -13,12 +13,7 @@ namespace ristretto::cli {
 void declare_study(Options& options);
 // What they name; nothing where none was given. Throws Error(usage) for a study or trial without a storage.
 std::optional<train::StudySource> study_of(const Options& options);
-// Of `option`, a whole number; `otherwise` where it was not given. Throws Error(usage).
-std::int64_t whole_number(const Options& options, const std::string& option, std::int64_t otherwise);
-// Of `option`, at least 1, which is also what is taken where it was not given. Throws Error(usage).
-std::int64_t positive_number(const Options& options, const std::string& option, std::int64_t otherwise = 1);
-
-// "ristretto sweep --storage ...", for studies and manifests: as typed, but for the password of a database.
-std::string recorded_command(const std::string& name, const std::vector<std::string>& arguments);
+// Declares --seeds, --top-trials and --gates: how candidates are made and judged.
+void declare_judging(Options& options);
 
 }  // namespace ristretto::cli

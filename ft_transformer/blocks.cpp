@@ -26,7 +26,8 @@ at::Tensor split_heads(const at::Tensor& x, std::int64_t heads) {
 
 // q [B, h, Q, d/h], k and v [B, h, T, d/h] -> [B, h, Q, d/h].
 // One kernel for every device: on a CPU products written out are a tenth faster only where their scores fit into the
-// cache (32 sequences at a time), 1.6 times slower elsewhere, and keep the scores for the backward pass.
+// cache (32 sequences at a time), 1.6 times slower elsewhere, and keep the scores for the backward pass. A key bias
+// that is trained makes LibTorch do the latter.
 at::Tensor attend_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& key_bias) {
   const auto mask = [&](at::ScalarType type) {
     return key_bias.defined() ? std::optional(key_bias.to(type).view({1, 1, 1, -1})) : std::nullopt;

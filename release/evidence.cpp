@@ -42,7 +42,7 @@ GateResult gate(const char* name, const std::string& threshold, const std::funct
     if (!found.passed) result.reason = found.reason;
   } catch (const Error& error) {
     result.no_evidence = true;
-    result.reason = str("no evidence: ", error.what());
+    result.reason = error.what();
   }
   return result;
 }

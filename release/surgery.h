@@ -32,7 +32,7 @@ std::string hash_of(const Mapping& mapping);
 // `constants` [number removed], in the served units of the old layout. Exact for an MLP whose removed columns are
 // constant. Of an FT-Transformer tokens go by name: rearranging them is exact; a new one gets the initial values of
 // `seed`, zero columns of the output projection, and a key bias that hides it from the others' attention, which the
-// network has from then on: exact too, but for e^-25. Without a token that is gone it is another function.
+// network has from then on: exact too, but for e^-25. Where a token is gone it is another function.
 // actor: has a_std_log, and answers actions instead of a value.
 ft_transformer::Weights carried(const ft_transformer::Weights& weights, const agents::Architecture& architecture,
                                 const Mapping& mapping, const std::vector<double>& constants, bool actor,

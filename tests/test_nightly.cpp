@@ -136,7 +136,8 @@ TEST_CASE("nightly: how a night ended is sent to the webhook, and that it could 
   thread.join();
 
   CHECK(place.run(small_night(bars, {"--webhook", "nowhere"})) == 1);
-  for (const char* address : {"", "https://", "ftp://host/x", "hooks.example.com/x", "https://user@host/x"}) {
+  for (const char* address : {"", "https://", "ftp://host/x", "hooks.example.com/x", "https://user@host/x",
+                              "https://host:99999999999/x", "http://host:/x"}) {
     CAPTURE(address);
     hook(address);
     CHECK_THROWS_AS(read_webhook(place.directory.path / "hook"), Error);

@@ -205,6 +205,8 @@ TEST_CASE("update: several steps are those of PPO and Adam written out") {
   PpoSettings settings = one_minibatch();
   settings.epochs = 4;
   settings.entropy_coef = 0.01;
+  settings.gamma = 0.97;
+  settings.lambda = 0.95;
   Learner learner(settings), plain(settings);
   const UpdateMetrics metrics = learner.update();
   CHECK(metrics.optimizer_steps == 4);

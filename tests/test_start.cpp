@@ -121,6 +121,34 @@ TEST_CASE("start: a training begins with the function that is served") {
   }
 }
 
+TEST_CASE("start: tokens that convert hid begin where training can raise them; a network without a bias is refused") {
+  Setting setting(agents::Network::ft_transformer);
+  setting.architecture.encoder.key_bias = true;
+  const agents::Policy served = setting.policy(1);
+  const release::Start start = setting.start_of(served);
+  start.actor.at("encoder.key_bias").narrow(0, 0, 3).fill_(-25);
+  start.actor.at("encoder.key_bias").narrow(0, 3, 1).fill_(-2);
+  agents::Policy trained = setting.policy(2);
+  agents::Optimizer optimizer = setting.optimizer_of(trained);
+  begin_from(start, setting.layout, trained, setting.normalizer, optimizer);
+  const at::Tensor bias = trained.actor.at("encoder.key_bias");
+  CHECK(bias[0].item<double>() == -8);
+  CHECK(bias[3].item<double>() == -2);
+  CHECK(bias[4].item<double>() == 0);
+  const at::Tensor before = bias.detach().clone();
+  optimizer.zero_gradients();
+  const at::Tensor x = setting.normalizer.matrix(setting.seen);
+  agents::actor_mean(trained.actor, setting.architecture, x).square().sum().backward();
+  optimizer.step(1e-2);
+  CHECK((trained.actor.at("encoder.key_bias").detach() - before).abs().min().item<double>() > 1e-4);
+
+  setting.architecture.encoder.key_bias = false;
+  agents::Policy other = setting.policy(3);
+  agents::Optimizer of_other = setting.optimizer_of(other);
+  CHECK_THROWS_WITH_AS(begin_from(start, setting.layout, other, setting.normalizer, of_other),
+                       doctest::Contains("key_bias true"), Error);
+}
+
 TEST_CASE("start: first moments are those of the unfolded network's gradients, second ones at least half of them") {
   for (const agents::Network network : {agents::Network::mlp, agents::Network::ft_transformer}) {
     const Setting setting(network);
@@ -226,6 +254,11 @@ TEST_CASE("start: what the weights fix is given, and an old deployment is tried 
   CHECK(env::difference(fine->start->layout, layout_of(fine->settings)).empty());
   fs::copy(kGolden / "ft_85", scratch / "transformer");
   CHECK_FALSE(fine_tuning_of(scratch.path() / "transformer", clean));  // today's trader builds an MLP
+  clean.settings.apply({"serving", "ristretto", "test"});
+  const auto tokens = fine_tuning_of(scratch.path() / "transformer", clean);
+  REQUIRE(tokens);
+  CHECK(tokens->settings.hyperparameters.ft_key_bias);  // alpaca-14 has new tokens, which come in hidden
+  CHECK(release::section_of(architecture_of(tokens->settings)) == release::section_of(tokens->start->architecture));
   fs::copy(kGolden / "broken/nan_weight", scratch / "broken");
   CHECK_FALSE(fine_tuning_of(scratch.path() / "broken", clean));
 }

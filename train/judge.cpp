@@ -178,8 +178,6 @@ Judgement judge(const Candidate& candidate, release::VersionStore& store, releas
   return out;
 }
 
-double log_gain_of(const evaluation::Backtest& backtest) { return log_gain(backtest, backtest); }
-
 release::Json gates_json(const std::vector<release::GateResult>& integrity,
                          const std::vector<release::GateResult>& evidence) {
   Json out = Json::array();
@@ -192,6 +190,17 @@ release::Json gates_json(const std::vector<release::GateResult>& integrity,
   add(integrity, "integrity");
   add(evidence, "evidence");
   return out;
+}
+
+Decision decide(const Judgement& judgement, std::vector<release::GateResult> integrity, release::Ledger& ledger) {
+  integrity.insert(integrity.end(), judgement.sanity.begin(), judgement.sanity.end());
+  const release::Verdict verdict =
+      release::decide(judgement.champion.state, release::all_passed(integrity), judgement.candidate_value,
+                      judgement.champion_value, release::all_passed(judgement.evidence));
+  ledger.conclude(judgement.look,
+                  {judgement.metrics.sharpe, log_gain(judgement.holdout, judgement.holdout), verdict.status});
+  Json gates = gates_json(integrity, judgement.evidence);
+  return {std::move(integrity), verdict, std::move(gates)};
 }
 
 }  // namespace ristretto::train

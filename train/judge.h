@@ -78,8 +78,14 @@ struct Judgement {
 Judgement judge(const Candidate& candidate, release::VersionStore& store, release::Ledger& ledger,
                 const release::Thresholds& thresholds);
 
-// Over all bars.
-double log_gain_of(const evaluation::Backtest& backtest);
+// What the gates make of a judgement.
+struct Decision {
+  std::vector<release::GateResult> integrity;  // with the judgement's sanity
+  release::Verdict verdict;
+  release::Json gates;
+};
+// Concludes the judgement's look in the ledger.
+Decision decide(const Judgement& judgement, std::vector<release::GateResult> integrity, release::Ledger& ledger);
 // Both kinds in one array, each with its "kind".
 release::Json gates_json(const std::vector<release::GateResult>& integrity,
                          const std::vector<release::GateResult>& evidence);

@@ -15,9 +15,8 @@ std::int64_t bytes_per_sample(const agents::Architecture& architecture);
 std::int64_t bytes_of_weights(const agents::Architecture& architecture);
 // What the device reports free now.
 std::int64_t free_bytes(c10::Device device);
-// Samples at once: what fits `budget_bytes` behind the weights, at most batch_size, at least 1. On a CPU
-// kept to what the caches favour (performance.md, "What a trial showed"). Throws Error(usage) where
-// not even one fits.
+// What fits `budget_bytes` behind the weights, at most batch_size, at least 1; on a CPU no more than runs fastest.
+// Throws Error(usage) where not even one fits.
 std::int64_t micro_batch_of(const agents::Architecture& architecture, std::int64_t batch_size,
                             std::int64_t budget_bytes, c10::Device device);
 

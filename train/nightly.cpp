@@ -271,8 +271,8 @@ class Nights {
         return 0;
       }
       // A night that goes on cuts where it began to: its own look at the hold-out stands in the ledger by now.
-      if (model.state == "waiting") model.holdout_from = holdout_from(request_, model.name);
-      const Work work = work_of(request_, source_, given_, model.name, model.holdout_from, left);
+      if (!model.holdout_from) model.holdout_from = holdout_from(request_, model.name);
+      const Work work = work_of(request_, source_, given_, model.name, *model.holdout_from, left);
       model.new_bars = work.new_bars;
       if (model.state == "waiting" && work.new_bars < request_.new_bars) {
         model.state = "not due";
@@ -335,8 +335,12 @@ class Nights {
     write_file_atomically(reports / "report.html", html_of(night_));
     write_file_atomically(reports / "report.json",
                           json_of(night_).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
-    // Before the night is over: one that is killed here tells again rather than never.
+    // Before the night is over: one that is cut here tells again rather than never.
     const std::string told = tell_webhook(text_of(night_), json_of(night_));
+    if (const int signal = interrupt_requested(); signal != 0 && !told.empty()) {
+      night_.finished.reset();
+      return interrupted(signal);
+    }
     save();
     const auto any = [&](const char* state) {
       return std::any_of(night_.models.begin(), night_.models.end(),
@@ -382,9 +386,11 @@ NightlyResult nightly(const NightlyRequest& request, const std::vector<Given>& g
   Nights nights(request, given);
   try {
     return nights.run();
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     // Nobody reads an unattended job's standard error.
-    if (error.fault() != Fault::busy && !request.dry_run) {
+    const auto* known = dynamic_cast<const Error*>(&error);
+    const bool busy = known != nullptr && known->fault() == Fault::busy;
+    if (!busy && !request.dry_run) {
       nights.tell_webhook(str("the night failed: ", error.what(), "\n"), {{"error", error.what()}});
     }
     throw;

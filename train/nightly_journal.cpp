@@ -37,7 +37,7 @@ Json json_of(const Night& night) {
     out["models"].push_back({{"name", model.name},
                              {"state", model.state},
                              {"run", model.run},
-                             {"holdout_from", model.holdout_from},
+                             {"holdout_from", model.holdout_from ? Json(*model.holdout_from) : Json()},
                              {"version", model.version},
                              {"status", model.status},
                              {"reason", model.reason},
@@ -71,7 +71,9 @@ std::optional<Night> read_night(const std::filesystem::path& journal) {
       read.name = model.at("name");
       read.state = model.at("state");
       read.run = model.at("run");
-      read.holdout_from = model.value("holdout_from", "");  // since 0.2
+      if (const auto from = model.find("holdout_from"); from != model.end() && !from->is_null()) {
+        read.holdout_from = from->get<std::string>();
+      }
       read.version = model.at("version");
       read.status = model.at("status");
       read.reason = model.at("reason");
@@ -94,6 +96,7 @@ void write_night(const std::filesystem::path& journal, const Night& night) {
 
 std::string text_of(const Night& night) {
   std::string text = night.sweep.empty() ? "" : str("sweep: ", night.sweep, "\n");
+  if (night.models.empty()) text += "there are no deployments\n";
   for (const ModelNight& model : night.models) {
     text += str(model.name, ": ", model.state, model.version.empty() ? "" : " " + model.version,
                 model.status.empty() ? "" : " (" + model.status + ")", model.reason.empty() ? "" : ": " + model.reason,

@@ -17,9 +17,9 @@ namespace ristretto::train {
 
 struct ModelNight {
   std::string name;
-  std::string state = "waiting";  // then "running"; at the end "not due", "served", "kept" or "failed"
-  std::string run;                // its run directory
-  std::string holdout_from;       // where its hold-out begins; empty: where the settings put it
+  std::string state = "waiting";            // then "running"; at the end "not due", "served", "kept" or "failed"
+  std::string run;                          // its run directory
+  std::optional<std::string> holdout_from;  // where its hold-out begins, once known; empty: where the settings put it
   std::string version, status, reason, report;
   std::int64_t new_bars = 0;
   release::Json document;  // of its retrain

@@ -217,7 +217,6 @@ Pretrained read_pretrained(const std::filesystem::path& file) {
   out.encoder = ft_transformer::weights_of(content.arrays);
   out.features = split(field("features"), ',');
   out.seen_until = *seen_until;
-  out.loss = parse_number<double>(field("val_loss")).value_or(0);
   return out;
 }
 

@@ -40,7 +40,6 @@ struct Pretrained {
   ft_transformer::Weights encoder;  // "encoder.*"
   std::vector<std::string> features;
   std::int64_t seen_until = 0;  // its last bar, seconds since 1970, UTC
-  double loss = 0;
 };
 // Throws Error(incompatible) for another format or version.
 Pretrained read_pretrained(const std::filesystem::path& file);

@@ -208,13 +208,7 @@ PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& g
         background.value_or(Background{})};
     release::Ledger ledger(request.deployments, request.name);
     const Judgement judgement = judge(candidate, store, ledger, request.thresholds.value_or(release::Thresholds{}));
-    std::vector<release::GateResult> integrity = integrity_of(named, judgement.holdout.orders);
-    integrity.insert(integrity.end(), judgement.sanity.begin(), judgement.sanity.end());
-    const release::Verdict verdict =
-        release::decide(judgement.champion.state, release::all_passed(integrity), judgement.candidate_value,
-                        judgement.champion_value, release::all_passed(judgement.evidence));
-    const Json gates = gates_json(integrity, judgement.evidence);
-    ledger.conclude(judgement.look, {judgement.metrics.sharpe, log_gain_of(judgement.holdout), verdict.status});
+    const auto [integrity, verdict, gates] = decide(judgement, integrity_of(named, judgement.holdout.orders), ledger);
     const bool status_changes = verdict.status == "proven" && release::text_field(named.manifest, "status") != "proven";
     if (named.version.empty() || (release::all_passed(integrity) && status_changes)) {
       ending = put_in_service(store, request.name, copy_of(named, request), judgement.champion.version, integrity,

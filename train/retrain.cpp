@@ -126,15 +126,12 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
   write_background(staged / "training" / kEvidenceFile, judgement.background);
   release::stage(content, staged);
   const Outcome& outcome = chosen.outcome;
-  std::vector<release::GateResult> integrity = release::integrity_gates(
-      {staged, chosen.data->layout, judgement.holdout.orders, outcome.environment_steps,
-       outcome.iterations * chosen.plan.samples, outcome.optimizer_steps, outcome.weight_change});
-  integrity.insert(integrity.end(), judgement.sanity.begin(), judgement.sanity.end());
-  const release::Verdict verdict =
-      release::decide(judgement.champion.state, release::all_passed(integrity), judgement.candidate_value,
-                      judgement.champion_value, release::all_passed(judgement.evidence));
-  const Json gates = gates_json(integrity, judgement.evidence);
-  ledger.conclude(judgement.look, {judgement.metrics.sharpe, log_gain_of(judgement.holdout), verdict.status});
+  const auto [integrity, verdict, gates] =
+      decide(judgement,
+             release::integrity_gates({staged, chosen.data->layout, judgement.holdout.orders, outcome.environment_steps,
+                                       outcome.iterations * chosen.plan.samples, outcome.optimizer_steps,
+                                       outcome.weight_change}),
+             ledger);
 
   // Before the step that cannot be taken back: a full disk must not hide what was served.
   const std::filesystem::path report = run_directory / "report.html";

@@ -15,6 +15,8 @@ namespace {
 namespace fs = std::filesystem;
 using ft_transformer::Weights;
 
+constexpr double kLearnableKeyBias = -8;
+
 void copy_into(const Weights& weights, const Weights& from) {
   for (const auto& [name, tensor] : weights) tensor.detach().copy_(from.at(name));
 }
@@ -23,11 +25,13 @@ void copy_into(const Weights& weights, const Weights& from) {
 std::string difference(const agents::Architecture& found, const agents::Architecture& expected) {
   const release::Json is = release::section_of(found), should = release::section_of(expected);
   std::vector<std::string> parts;
-  for (const auto& [name, value] : is.items()) {
-    const auto other = should.find(name);
-    if (other == should.end()) continue;
-    if (*other != value)
-      parts.push_back(str(name, " ", release::line_of(value), ", expected ", release::line_of(*other)));
+  const auto compare = [&](const std::string& name) {
+    const release::Json one = is.value(name, release::Json()), other = should.value(name, release::Json());
+    if (one != other) parts.push_back(str(name, " ", release::line_of(one), ", expected ", release::line_of(other)));
+  };
+  for (const auto& [name, value] : is.items()) compare(name);
+  for (const auto& [name, value] : should.items()) {
+    if (!is.contains(name)) compare(name);
   }
   return join(parts, "; ");
 }
@@ -94,6 +98,10 @@ void begin_from(const release::Start& start, const env::Layout& layout, agents::
     copy_into(policy.critic,
               start.critic_normalized ? start.critic : agents::unfolded(start.critic, architecture, layout, columns));
   }
+  // Tokens that convert hid: from e^-8 on attention's gradient moves their bias, at e^-25 it is less than rounding.
+  for (Weights* weights : {&policy.actor, &policy.critic}) {
+    if (weights->contains("encoder.key_bias")) weights->at("encoder.key_bias").detach().clamp_min_(kLearnableKeyBias);
+  }
   std::vector<at::Tensor> parameters = policy.actor.tensors();
   for (const at::Tensor& tensor : policy.critic.tensors()) parameters.push_back(tensor);
   const agents::NamedTensors state = optimizer.state();
@@ -144,11 +152,14 @@ std::optional<Resolved> fine_tuning_of(const fs::path& directory, const Resolved
       }
       out.settings.apply(given);
     }
-    check(out.settings);
     const release::Mapping mapping = release::mapping_of(old.layout, layout_of(out.settings));
     // A column that is gone is taken for 0: validation judges what it was worth.
     out.start = std::make_shared<const release::Start>(
         release::carried(old, mapping, std::vector<double>(mapping.removed.size(), 0.0)));
+    for (const Given& given : given_of(*out.start)) {
+      if (given.name == "ft_key_bias") out.settings.apply(given);  // new tokens bring it
+    }
+    check(out.settings);
     out.origin = str(clean.origin, ", trained on from the weights of ", directory.string());
     return out;
   } catch (const Error& error) {

@@ -35,6 +35,13 @@ Webhook read_webhook(const std::filesystem::path& file) {
     throw Error(Fault::usage, str("the first line of --webhook's file '", file.string(),
                                   "' is no address such as https://host/path"));
   }
+  const std::size_t colon = url.find(':', scheme);
+  if (colon < end) {
+    const auto port = parse_number<int>(std::string_view(url).substr(colon + 1, end - colon - 1));
+    if (!port || *port < 1 || *port > 65535) {
+      throw Error(Fault::usage, str("the address in --webhook's file '", file.string(), "' has no port that there is"));
+    }
+  }
   Webhook webhook{url.substr(0, end), end == std::string::npos ? "" : url.substr(end)};
   if (!webhook.path.starts_with('/')) webhook.path.insert(0, "/");
   return webhook;
@@ -46,14 +53,15 @@ std::string tell(const Webhook& webhook, const std::string& text, const release:
   std::string reason;
   for (int attempt = 0; attempt < kTries && interrupt_requested() == 0; ++attempt) {
     if (attempt > 0) std::this_thread::sleep_for(kPause);
-    httplib::Client client(webhook.origin);
+    httplib::Client client(webhook.origin);  // of a port that read_webhook has seen
     client.set_connection_timeout(kPatience);
     client.set_read_timeout(kPatience);
     client.set_write_timeout(kPatience);
     const httplib::Result result = client.Post(webhook.path, body, "application/json");
     if (result && result->status / 100 == 2) return "";
     reason = result ? str("it answered ", result->status) : httplib::to_string(result.error());
-    if (result && result->status / 100 == 4) break;  // the same message again would be refused again
+    const bool later = result && (result->status == 408 || result->status == 429);
+    if (result && result->status / 100 == 4 && !later) break;  // the same message again would be refused again
   }
   return reason.empty() ? "interrupted" : reason;
 }

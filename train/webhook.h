@@ -16,8 +16,8 @@ struct Webhook {
 // The first line of `file`, http:// or https://. Throws Error(usage) for anything else.
 Webhook read_webhook(const std::filesystem::path& file);
 
-// POSTs {"text": text, "content": text cut to what Discord takes, "night": document} as JSON: Slack, Mattermost and
-// Teams show the first, Discord the second. Three tries, ten seconds each. What went wrong, without the address; empty
+// POSTs {"text": text, "content": text cut to what Discord takes, "night": document} as JSON: Slack and Mattermost show
+// the first, Discord the second. Three tries, ten seconds each. What went wrong, without the address; empty
 // once it was taken (2xx).
 std::string tell(const Webhook& webhook, const std::string& text, const release::Json& document);
 
