@@ -72,12 +72,13 @@ MlpPass::MlpPass(const Policy& policy, const Input& input)
     : activation_(policy.architecture.activation),
       input_(input),
       actor_{&policy.actor, {}, {}, {}},
-      critic_{&policy.critic, {}, {}, {}} {
+      critic_{&policy.critic, {}, {}, {}} {}
+
+Outputs MlpPass::forward() {
   RECORD_USER_SCOPE("trunk");
   at_once(
-      input_, [&] { run(actor_); }, [&] { run(critic_); });
-  outputs_.mean = actor_.out.detach().set_requires_grad(true);
-  outputs_.value = critic_.out.squeeze(1).detach().set_requires_grad(true);
+      input_, [&] { run_forward(actor_); }, [&] { run_forward(critic_); });
+  return {actor_.out.detach().set_requires_grad(true), critic_.out.squeeze(1).detach().set_requires_grad(true)};
 }
 
 at::Tensor MlpPass::first_layer(const ft_transformer::Weights& weights) const {
@@ -101,7 +102,7 @@ at::Tensor MlpPass::back_through(const at::Tensor& gradient, const at::Tensor& a
                                          : at::tanh_backward(gradient, activation);
 }
 
-void MlpPass::run(Network& network) const {
+void MlpPass::run_forward(Network& network) const {
   network.first = activate(first_layer(*network.weights));
   network.second = activate(linear(*network.weights, "net.2", network.first));
   network.out = linear(*network.weights, "net.4", network.second);
@@ -120,6 +121,17 @@ void MlpPass::backward(const at::Tensor& mean, const at::Tensor& value) const {
   RECORD_USER_SCOPE("trunk");
   at_once(
       input_, [&] { run_back(actor_, mean); }, [&] { run_back(critic_, value.unsqueeze(1)); });
+}
+
+void MlpPass::run(const Gradient& of_mean, const Gradient& of_value) {
+  RECORD_USER_SCOPE("trunk");
+  const auto through = [this](Network& network, const auto& gradient) {
+    run_forward(network);
+    run_back(network, gradient());
+  };
+  at_once(
+      input_, [&] { through(actor_, [&] { return of_mean(actor_.out); }); },
+      [&] { through(critic_, [&] { return of_value(critic_.out.squeeze(1)).unsqueeze(1); }); });
 }
 
 }  // namespace ristretto::agents

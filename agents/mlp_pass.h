@@ -5,6 +5,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
+
 #include "agents/forward.h"
 #include "agents/policy.h"
 
@@ -21,10 +23,14 @@ class MlpPass {
   // The input's x [B, S], or its account, windows and window.
   MlpPass(const Policy& policy, const Input& input);
   // mean [B, A] and value [B]: leaves, whose gradients a loss may leave behind.
-  const Outputs& outputs() const { return outputs_; }
-  // The gradients of outputs(): adds the weights' to those that the weights have, which must be defined
+  Outputs forward();
+  // The gradients of what forward() gave: adds the weights' to those that the weights have, which must be defined
   // (Optimizer::zero_gradients).
   void backward(const at::Tensor& mean, const at::Tensor& value) const;
+  // forward() and backward() in one, where each network's loss needs its own output only: `of_mean` makes of mean [B,
+  // A] its gradient, `of_value` of value [B]. Each runs on a thread of its own where the rows are few.
+  using Gradient = std::function<at::Tensor(const at::Tensor& output)>;
+  void run(const Gradient& of_mean, const Gradient& of_value);
 
  private:
   struct Network {
@@ -35,13 +41,12 @@ class MlpPass {
   void first_layer_back(const ft_transformer::Weights& weights, const at::Tensor& dz) const;
   at::Tensor activate(at::Tensor z) const;
   at::Tensor back_through(const at::Tensor& gradient, const at::Tensor& activation) const;
-  void run(Network& network) const;
+  void run_forward(Network& network) const;
   void run_back(const Network& network, const at::Tensor& gradient) const;
 
   Activation activation_;
   Input input_;
   Network actor_, critic_;
-  Outputs outputs_;
 };
 
 }  // namespace ristretto::agents

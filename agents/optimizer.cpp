@@ -1,7 +1,9 @@
 #include "agents/optimizer.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -17,6 +19,24 @@ constexpr std::int64_t kAlignment = 16;  // numbers: 64 bytes of float32, a cach
 
 std::int64_t padded(const at::Tensor& parameter) {
   return (parameter.numel() + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+// On a CPU by pieces, each read by the thread whose cache it lies in: LibTorch's norm is one thread's, which takes half
+// the gradients out of the other's cache. As many pieces whatever the threads, so that the sum is the same.
+at::Tensor norm_of(const at::Tensor& gradient) {
+  constexpr std::int64_t kPieces = 4, kFew = 32768;  // numbers: what LibTorch gives a thread at least
+  const std::int64_t size = gradient.numel();
+  if (!gradient.is_cpu() || size < 2 * kFew) return at::linalg_vector_norm(gradient);
+  const at::Tensor norms = at::empty({kPieces}, gradient.options());
+  at::parallel_for(0, kPieces, 1, [&](std::int64_t begin, std::int64_t end) {
+    const at::NoGradGuard no_grad;  // of this thread
+    for (std::int64_t i = begin; i < end; ++i) {
+      at::Tensor norm = norms[i];
+      const std::int64_t first = size * i / kPieces, last = size * (i + 1) / kPieces;
+      at::linalg_vector_norm_out(norm, gradient.narrow(0, first, last - first), 2);
+    }
+  });
+  return at::linalg_vector_norm(norms);
 }
 
 }  // namespace
@@ -55,17 +75,11 @@ void Optimizer::zero_gradients() {
   for (std::size_t i = 0; i < leaves_.size(); ++i) leaves_[i].mutable_grad() = leaf_gradients_[i];
 }
 
-at::Tensor Optimizer::clip_gradients(double max_norm) {
+at::Tensor Optimizer::step(double learning_rate, double max_norm) {
   RECORD_USER_SCOPE("optimiser");
   const at::NoGradGuard no_grad;
-  const at::Tensor norm = at::linalg_vector_norm(flat_gradient_);
+  const at::Tensor norm = norm_of(flat_gradient_);
   if (max_norm > 0) flat_gradient_.mul_((max_norm / (norm + 1e-6)).clamp_max_(1.0));
-  return norm;
-}
-
-void Optimizer::step(double learning_rate) {
-  RECORD_USER_SCOPE("optimiser");
-  const at::NoGradGuard no_grad;
   steps_.add_(1);
   const std::vector<at::Tensor> parameter{flat_}, gradient{flat_gradient_}, first{first_moment_},
       second{second_moment_}, steps{steps_};
@@ -76,6 +90,7 @@ void Optimizer::step(double learning_rate) {
     at::_fused_adam_(parameter, gradient, first, second, {}, steps, learning_rate, options_.beta1, options_.beta2,
                      /*weight_decay=*/0, options_.epsilon, /*amsgrad=*/false, /*maximize=*/false);
   }
+  return norm;
 }
 
 NamedTensors Optimizer::state() const {

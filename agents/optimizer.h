@@ -9,7 +9,7 @@
 
 namespace ristretto::agents {
 
-// Moves all parameters into one run of memory, and their gradients into another, so that zeroing, norm, clipping and
+// Moves all parameters into one run of memory, and their gradients into another, so that zeroing, norm and clipped
 // step are one operation each however small the network (and a data-parallel run sums one tensor). The parameters stay
 // the tensors they are, as views: who shares them shares them on; a tensor taken by detach() before does not.
 class Optimizer {
@@ -24,10 +24,9 @@ class Optimizer {
 
   // Before each backward pass, or the first of an accumulated gradient.
   void zero_gradients();
-  // Scales all gradients by min(1, max_norm / (norm + 1e-6)); returns the norm before, a 0-d tensor on the device.
-  // max_norm <= 0: measures only.
-  at::Tensor clip_gradients(double max_norm);
-  void step(double learning_rate);
+  // One step of Adam with all gradients scaled by min(1, max_norm / (norm + 1e-6)), by nothing where max_norm <= 0.
+  // Returns the norm before, a 0-d tensor on the device.
+  at::Tensor step(double learning_rate, double max_norm);
 
   // [P] all parameters or gradients, in order, each padded with zeros to 16 numbers.
   const at::Tensor& parameters() const { return flat_; }

@@ -5,8 +5,10 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/maximum.h>
+#include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/std_mean.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <ATen/record_function.h>
@@ -26,7 +28,8 @@
 namespace ristretto::agents {
 namespace {
 
-constexpr std::int64_t kManySamples = 4096;  // of a minibatch: fewer seldom share bars
+constexpr std::int64_t kManySamples = 4096;     // of a minibatch: fewer seldom share bars
+constexpr std::int64_t kGatheredAtOnce = 1024;  // samples: 1.2 MB of 302 numbers, which the caches hold
 
 at::Tensor rows(const at::Tensor& tensor, const at::Tensor& index) {
   return tensor.defined() ? tensor.index_select(0, index) : tensor;
@@ -36,11 +39,27 @@ at::Tensor rows(const at::Tensor& tensor, std::int64_t begin, std::int64_t count
   return tensor.defined() ? tensor.narrow(0, begin, count) : tensor;
 }
 
+// Minibatches of `size` samples, the last one of what is left, each to mean 0 and standard deviation 1; a sample that
+// is alone stays as it is.
+at::Tensor normalized_in_minibatches(const at::Tensor& advantage, std::int64_t size) {
+  const auto normalized = [](const at::Tensor& minibatches) {  // [., B]
+    if (minibatches.size(1) < 2) return minibatches.flatten();
+    const auto [std, mean] = at::std_mean(minibatches, at::IntArrayRef{1}, at::Scalar(1), /*keepdim=*/true);
+    return ((minibatches - mean) / (std + 1e-8)).flatten();
+  };
+  const std::int64_t all = advantage.size(0), whole = all / size * size;
+  std::vector<at::Tensor> parts;
+  if (whole > 0) parts.push_back(normalized(advantage.narrow(0, 0, whole).view({-1, size})));
+  if (whole < all) parts.push_back(normalized(advantage.narrow(0, whole, all - whole).unsqueeze(0)));
+  return parts.size() == 1 ? parts.front() : at::cat(parts);
+}
+
 }  // namespace
 
 // A rollout without its two axes: [B, ...].
 struct Ppo::Samples {
   at::Tensor account, bar, u, log_probability, value, advantage, target;
+  at::Tensor x = {};                       // [B, S] what the networks read, where it was made for several minibatches
   const BarOrder::Epoch* order = nullptr;  // where work is shared by bar: the order they stand in
   std::int64_t first = 0;                  // and the place of the first of them in it
 
@@ -53,6 +72,7 @@ struct Ppo::Samples {
             rows(value, index),
             rows(advantage, index),
             rows(target, index),
+            {},
             order,
             first};
   }
@@ -64,6 +84,7 @@ struct Ppo::Samples {
             rows(value, begin, count),
             rows(advantage, begin, count),
             rows(target, begin, count),
+            rows(x, begin, count),
             order,
             first + begin};
   }
@@ -77,21 +98,31 @@ Ppo::Ppo(Policy& policy, const Normalizer& normalizer, Optimizer& optimizer, con
 Ppo::MinibatchMetrics Ppo::add_gradients(const Samples& samples, double share) {
   std::optional<DistinctBars> distinct;
   if (samples.order) distinct = samples.order->run(samples.first, samples.size());
-  const Input input = normalizer_.input({samples.account, samples.bar}, distinct ? &*distinct : nullptr);
+  const Input input = samples.x.defined()
+                          ? Input(samples.x)
+                          : normalizer_.input({samples.account, samples.bar}, distinct ? &*distinct : nullptr);
+  const at::Tensor log_std = log_std_of(policy_);
   std::optional<MlpPass> pass;
   if (MlpPass::fits(policy_, settings_.bf16)) pass.emplace(policy_, input);
-  const Outputs outputs = pass ? pass->outputs() : forward(policy_, input, settings_.bf16);
-  const at::Tensor log_std = log_std_of(policy_);
-  if (pass) {
-    const auto written = loss_gradients(
-        policy_.architecture, outputs, log_std,
-        {samples.u, samples.log_probability, samples.advantage, samples.value, samples.target}, settings_, share);
-    if (written) {
-      pass->backward(written->mean, written->value);
-      policy_.actor.at("a_std_log").mutable_grad().add_(written->log_std);
-      return {written->metrics, written->ratio_error};
-    }
+  if (pass && written_out(policy_.architecture, samples.value)) {
+    const LossSamples of{samples.u, samples.log_probability, samples.advantage, samples.value, samples.target};
+    PolicyGradients policy;
+    ValueGradients value;
+    pass->run(
+        [&](const at::Tensor& mean) {
+          policy = policy_gradients(policy_.architecture, mean, log_std, of, settings_, share);
+          return policy.mean;
+        },
+        [&](const at::Tensor& out) {
+          value = value_gradients(out, of, settings_, share);
+          return value.value;
+        });
+    policy_.actor.at("a_std_log").mutable_grad().add_(policy.log_std);
+    return {at::tensor({policy.loss, value.loss, policy.entropy, policy.approx_kl, policy.clip_fraction},
+                       samples.value.options()),
+            at::scalar_tensor(policy.ratio_error, samples.value.options())};
   }
+  const Outputs outputs = pass ? pass->forward() : forward(policy_, input, settings_.bf16);
   const Evaluation now = evaluate(policy_.architecture, outputs.mean, log_std, samples.u);
   const PpoLoss loss = ppo_loss(now.log_probability, samples.log_probability, now.entropy, samples.advantage,
                                 outputs.value, samples.value, samples.target, settings_);
@@ -108,6 +139,7 @@ Ppo::MinibatchMetrics Ppo::accumulate_gradients(const Samples& minibatch) {
   optimizer_.zero_gradients();
   const std::int64_t size = minibatch.size();
   const std::int64_t most = settings_.micro_batch > 0 ? settings_.micro_batch : size;
+  if (most >= size && shard_.size == 1) return add_gradients(minibatch, 1);
   const std::int64_t first = size * shard_.rank / shard_.size, last = size * (shard_.rank + 1) / shard_.size;
   MinibatchMetrics all{at::zeros({kMetrics}, minibatch.value.options()), at::zeros({}, minibatch.value.options())};
   for (std::int64_t begin = first; begin < last; begin += most) {
@@ -164,6 +196,10 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
     if (!by_bar->worthwhile()) by_bar.reset();
   }
 
+  // Observations of small minibatches are made for several at once: an operation costs as much as its few numbers.
+  const bool small = !whole_bars && !by_bar && 2 * settings_.batch_size <= kGatheredAtOnce;
+  const std::int64_t at_once = settings_.batch_size * (small ? kGatheredAtOnce / settings_.batch_size : 1);
+
   UpdateMetrics out;
   at::Tensor sums = at::zeros({kMetrics}, value.options()), norms = at::zeros({}, value.options());
   at::Tensor ratio_error = at::zeros({}, value.options());
@@ -177,16 +213,21 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
     if (!order) by_bar.reset();  // the next epoch's minibatches would share as little
     Samples shuffled = all.at(order ? order->index : env::permutation(all.size(), seed, number, device));
     if (order) shuffled.order = &*order;
+    if (settings_.normalize_advantages)
+      shuffled.advantage = normalized_in_minibatches(shuffled.advantage, settings_.batch_size);
+    at::Tensor gathered;
     for (std::int64_t begin = 0; begin < all.size() && !stop; begin += settings_.batch_size) {
       if (keep_going && !keep_going()) {
         stop = true;
         break;
       }
-      Samples minibatch = shuffled.narrow(begin, std::min(settings_.batch_size, all.size() - begin));
-      if (settings_.normalize_advantages && minibatch.size() > 1) {
-        const auto [std, mean] = at::std_mean(minibatch.advantage);
-        minibatch.advantage = (minibatch.advantage - mean) / (std + 1e-8);
+      const std::int64_t place = begin % at_once;
+      if (small && place == 0) {
+        const Samples next = shuffled.narrow(begin, std::min(at_once, all.size() - begin));
+        gathered = normalizer_.matrix({next.account, next.bar});
       }
+      Samples minibatch = shuffled.narrow(begin, std::min(settings_.batch_size, all.size() - begin));
+      minibatch.x = rows(gathered, place, minibatch.size());
       const auto [metrics, error] = gradients_within_memory(minibatch);
       if (minibatches++ == 0) ratio_error = error;
       sums.add_(metrics);
@@ -194,8 +235,7 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
         stop = out.stopped_early = true;
         break;
       }
-      norms.add_(optimizer_.clip_gradients(settings_.max_grad_norm));
-      optimizer_.step(learning_rate);
+      norms.add_(optimizer_.step(learning_rate, settings_.max_grad_norm));
       ++out.optimizer_steps;
     }
     if (!stop) ++out.epochs;

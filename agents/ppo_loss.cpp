@@ -20,46 +20,48 @@ R softplus(R x) {
   return std::max(x, R(0)) + std::log1p(std::exp(-std::abs(x)));
 }
 
+// Rows of a contiguous tensor as numbers; the tensor lives as long as they are read.
 template <class R>
-void write_out(bool tanh, const Outputs& outputs, const at::Tensor& log_std_tensor, const LossSamples& samples,
-               const LossSettings& settings, double share, const LossGradients& out) {
-  const std::int64_t size = outputs.mean.size(0), actions = outputs.mean.size(1);
-  const at::Tensor mean_rows = outputs.mean.contiguous(), u_rows = samples.u.contiguous();
-  const at::Tensor value_rows = outputs.value.contiguous(), old_rows = samples.old_log_probability.contiguous(),
-                   advantage_rows = samples.advantage.contiguous(), old_value_rows = samples.old_value.contiguous(),
-                   target_rows = samples.target.contiguous(), log_std_row = log_std_tensor.contiguous();
-  const R* mean = mean_rows.const_data_ptr<R>();
-  const R* u = u_rows.const_data_ptr<R>();
-  const R* value = value_rows.const_data_ptr<R>();
-  const R* old = old_rows.const_data_ptr<R>();
-  const R* advantage = advantage_rows.const_data_ptr<R>();
-  const R* old_value = old_value_rows.const_data_ptr<R>();
-  const R* target = target_rows.const_data_ptr<R>();
-  const R* log_std = log_std_row.const_data_ptr<R>();
+class Rows {
+ public:
+  explicit Rows(const at::Tensor& tensor) : tensor_(tensor.contiguous()), data_(tensor_.const_data_ptr<R>()) {}
+  R operator[](std::int64_t i) const { return data_[i]; }
+  const R* operator+(std::int64_t i) const { return data_ + i; }
+
+ private:
+  at::Tensor tensor_;
+  const R* data_;
+};
+
+template <class R>
+void write_out(bool tanh, const at::Tensor& mean_rows, const at::Tensor& log_std_row, const LossSamples& samples,
+               const LossSettings& settings, double share, PolicyGradients& out) {
+  const std::int64_t size = mean_rows.size(0), actions = mean_rows.size(1);
+  const Rows<R> means(mean_rows), us(samples.u), old(samples.old_log_probability), advantage(samples.advantage),
+      log_std(log_std_row);
   R* mean_gradient = out.mean.mutable_data_ptr<R>();
-  R* value_gradient = out.value.mutable_data_ptr<R>();
 
   const R low = static_cast<R>(1 - settings.clip_range), high = static_cast<R>(1 + settings.clip_range);
   const R clip = static_cast<R>(settings.clip_range);
   const R weight = static_cast<R>(share / static_cast<double>(size));
   const R of_entropy = static_cast<R>(-settings.entropy_coef) * weight;
-  const R of_value = static_cast<R>(settings.value_loss_coef) * weight;
   const R half_log_two_pi = static_cast<R>(0.5 * std::log(2 * std::numbers::pi));
   const auto columns = static_cast<std::size_t>(actions);
   std::vector<R> inverse_std(columns), z(columns);
   std::vector<double> log_std_gradient(columns);
   double gaussian_entropy = 0;
   for (std::size_t j = 0; j < columns; ++j) {
-    inverse_std[j] = std::exp(-log_std[j]);
-    gaussian_entropy += static_cast<double>(log_std[j] + half_log_two_pi) + 0.5;
+    const R log_std_j = log_std[static_cast<std::int64_t>(j)];
+    inverse_std[j] = std::exp(-log_std_j);
+    gaussian_entropy += static_cast<double>(log_std_j + half_log_two_pi) + 0.5;
   }
-  double sums[kMetrics] = {};
   R error = 0;
-  for (std::int64_t i = 0; i < size; ++i, mean += actions, u += actions, mean_gradient += actions) {
+  for (std::int64_t i = 0; i < size; ++i, mean_gradient += actions) {
+    const R *mean = means + i * actions, *u = us + i * actions;
     R log_probability = 0;
     for (std::size_t j = 0; j < columns; ++j) {
       z[j] = (u[j] - mean[j]) * inverse_std[j];
-      log_probability += R(-0.5) * z[j] * z[j] - (log_std[j] + half_log_two_pi);
+      log_probability += R(-0.5) * z[j] * z[j] - (log_std[static_cast<std::int64_t>(j)] + half_log_two_pi);
     }
     const R log_ratio = log_probability - old[i], ratio = std::exp(log_ratio), change = ratio - 1;
     const R plain = -advantage[i] * ratio, clipped = -advantage[i] * std::clamp(ratio, low, high);
@@ -77,26 +79,39 @@ void write_out(bool tanh, const Outputs& outputs, const at::Tensor& log_std_tens
       mean_gradient[j] = to_mean;
       log_std_gradient[j] += static_cast<double>(to_log_std);
     }
-    R error_of_value = value[i] - target[i], loss = error_of_value * error_of_value, slope = 2 * error_of_value;
+    out.loss += static_cast<double>(std::max(plain, clipped));
+    out.entropy += gaussian_entropy + static_cast<double>(jacobian);
+    out.approx_kl += static_cast<double>(change - log_ratio);
+    out.clip_fraction += std::abs(change) > clip;
+    if (!(std::abs(change) <= error)) error = std::isnan(error) ? error : std::abs(change);  // NaN stays
+  }
+  std::copy(log_std_gradient.begin(), log_std_gradient.end(), out.log_std.mutable_data_ptr<R>());
+  for (double* sum : {&out.loss, &out.entropy, &out.approx_kl, &out.clip_fraction}) *sum /= static_cast<double>(size);
+  out.ratio_error = static_cast<double>(error);
+}
+
+template <class R>
+void write_out(const at::Tensor& values, const LossSamples& samples, const LossSettings& settings, double share,
+               ValueGradients& out) {
+  const std::int64_t size = values.size(0);
+  const Rows<R> value(values), old_value(samples.old_value), target(samples.target);
+  R* gradient = out.value.mutable_data_ptr<R>();
+  const R clip = static_cast<R>(settings.clip_range);
+  const R weight = static_cast<R>(settings.value_loss_coef) * static_cast<R>(share / static_cast<double>(size));
+  for (std::int64_t i = 0; i < size; ++i) {
+    const R error = value[i] - target[i];
+    R loss = error * error, slope = 2 * error;
     if (settings.clipped_value_loss) {
       const R moved = value[i] - old_value[i];
       const R near = old_value[i] + std::clamp(moved, -clip, clip) - target[i];
       const R near_slope = std::abs(moved) <= clip ? near : R(0);
-      slope = loss > near * near ? error_of_value : loss < near * near ? near_slope : (error_of_value + near_slope) / 2;
+      slope = loss > near * near ? error : loss < near * near ? near_slope : (error + near_slope) / 2;
       loss = R(0.5) * std::max(loss, near * near);
     }
-    value_gradient[i] = slope * of_value;
-    sums[kPolicyLoss] += static_cast<double>(std::max(plain, clipped));
-    sums[kValueLoss] += static_cast<double>(loss);
-    sums[kEntropy] += gaussian_entropy + static_cast<double>(jacobian);
-    sums[kApproxKl] += static_cast<double>(change - log_ratio);
-    sums[kClipFraction] += std::abs(change) > clip;
-    if (!(std::abs(change) <= error)) error = std::isnan(error) ? error : std::abs(change);  // NaN stays
+    gradient[i] = slope * weight;
+    out.loss += static_cast<double>(loss);
   }
-  std::copy(log_std_gradient.begin(), log_std_gradient.end(), out.log_std.mutable_data_ptr<R>());
-  for (int i = 0; i < kMetrics; ++i)
-    out.metrics.mutable_data_ptr<R>()[i] = static_cast<R>(sums[i] / static_cast<double>(size));
-  *out.ratio_error.mutable_data_ptr<R>() = error;
+  out.loss /= static_cast<double>(size);
 }
 
 }  // namespace
@@ -127,24 +142,35 @@ PpoLoss ppo_loss(const at::Tensor& log_probability, const at::Tensor& old_log_pr
   return loss;
 }
 
-std::optional<LossGradients> loss_gradients(const Architecture& architecture, const Outputs& outputs,
-                                            const at::Tensor& log_std, const LossSamples& samples,
-                                            const LossSettings& settings, double share) {
-  const at::ScalarType type = outputs.mean.scalar_type();
-  if (architecture.distribution == Distribution::categorical || !outputs.mean.is_cpu() ||
-      (type != at::kFloat && type != at::kDouble)) {
-    return {};
-  }
+bool written_out(const Architecture& architecture, const at::Tensor& mean) {
+  return architecture.distribution != Distribution::categorical && mean.is_cpu() &&
+         (mean.scalar_type() == at::kFloat || mean.scalar_type() == at::kDouble);
+}
+
+PolicyGradients policy_gradients(const Architecture& architecture, const at::Tensor& mean, const at::Tensor& log_std,
+                                 const LossSamples& samples, const LossSettings& settings, double share) {
   RECORD_USER_SCOPE("loss");
   const at::NoGradGuard no_grad;
-  const at::TensorOptions options = outputs.value.options().requires_grad(false);
-  const LossGradients out{at::empty(outputs.mean.sizes(), options), at::empty(outputs.value.sizes(), options),
-                          at::empty(log_std.sizes(), options), at::empty({kMetrics}, options), at::empty({}, options)};
+  const at::TensorOptions options = mean.options().requires_grad(false);
+  PolicyGradients out{at::empty(mean.sizes(), options), at::empty(log_std.sizes(), options)};
   const bool tanh = architecture.distribution == Distribution::tanh_gaussian;
-  if (type == at::kFloat) {
-    write_out<float>(tanh, outputs, log_std, samples, settings, share, out);
+  if (mean.scalar_type() == at::kFloat) {
+    write_out<float>(tanh, mean, log_std, samples, settings, share, out);
   } else {
-    write_out<double>(tanh, outputs, log_std, samples, settings, share, out);
+    write_out<double>(tanh, mean, log_std, samples, settings, share, out);
+  }
+  return out;
+}
+
+ValueGradients value_gradients(const at::Tensor& value, const LossSamples& samples, const LossSettings& settings,
+                               double share) {
+  RECORD_USER_SCOPE("loss");
+  const at::NoGradGuard no_grad;
+  ValueGradients out{at::empty(value.sizes(), value.options().requires_grad(false))};
+  if (value.scalar_type() == at::kFloat) {
+    write_out<float>(value, samples, settings, share, out);
+  } else {
+    write_out<double>(value, samples, settings, share, out);
   }
   return out;
 }

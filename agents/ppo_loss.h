@@ -32,18 +32,26 @@ struct LossSamples {
   at::Tensor u, old_log_probability, advantage, old_value, target;
 };
 
-// The loss of evaluate(), and its gradients: what ppo_loss() and its backward pass give.
-struct LossGradients {
-  at::Tensor mean;         // [B, A]
-  at::Tensor value;        // [B]
-  at::Tensor log_std;      // [1, A]
-  at::Tensor metrics;      // [kMetrics] means over the samples
-  at::Tensor ratio_error;  // max |ratio - 1|, 0-d
+// The loss of evaluate() written out: value and gradients as ppo_loss() and its backward pass give them, in one pass a
+// network, for autograd's hundred operations on a few numbers take as long as a small network's products.
+// On the CPU, float32 or float64, of Gaussians.
+bool written_out(const Architecture& architecture, const at::Tensor& mean);
+
+struct PolicyGradients {
+  at::Tensor mean, log_std;                                        // [B, A] and [1, A], times `share`
+  double loss = 0, entropy = 0, approx_kl = 0, clip_fraction = 0;  // means over the samples
+  double ratio_error = 0;                                          // max |ratio - 1|
 };
-// In one pass, times `share`: autograd's hundred operations on a few numbers take as long as a small network's
-// products. On the CPU, float32 or float64, of Gaussians; nothing where it does not apply. log_std [1, A].
-std::optional<LossGradients> loss_gradients(const Architecture& architecture, const Outputs& outputs,
-                                            const at::Tensor& log_std, const LossSamples& samples,
-                                            const LossSettings& settings, double share);
+// mean [B, A], log_std [1, A].
+PolicyGradients policy_gradients(const Architecture& architecture, const at::Tensor& mean, const at::Tensor& log_std,
+                                 const LossSamples& samples, const LossSettings& settings, double share);
+
+struct ValueGradients {
+  at::Tensor value;  // [B], times `share`
+  double loss = 0;   // mean over the samples, without its coefficient
+};
+// value [B].
+ValueGradients value_gradients(const at::Tensor& value, const LossSamples& samples, const LossSettings& settings,
+                               double share);
 
 }  // namespace ristretto::agents

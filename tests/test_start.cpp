@@ -116,7 +116,7 @@ TEST_CASE("start: a training begins with the function that is served") {
     const at::Tensor before = trained.actor.at("a_std_log").detach().clone();
     optimizer.zero_gradients();
     trained.actor.at("a_std_log").sum().backward();
-    optimizer.step(0.1);
+    optimizer.step(0.1, 0);
     CHECK(largest(trained.actor.at("a_std_log").detach() - before) > 0.05);
   }
 }
@@ -139,7 +139,7 @@ TEST_CASE("start: tokens that convert hid begin where training can raise them; a
   optimizer.zero_gradients();
   const at::Tensor x = setting.normalizer.matrix(setting.seen);
   agents::actor_mean(trained.actor, setting.architecture, x).square().sum().backward();
-  optimizer.step(1e-2);
+  optimizer.step(1e-2, 0);
   CHECK((trained.actor.at("encoder.key_bias").detach() - before).abs().min().item<double>() > 1e-4);
 
   setting.architecture.encoder.key_bias = false;

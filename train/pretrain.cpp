@@ -150,8 +150,7 @@ PretrainResult pretrain(const Settings& settings, const Data& data, const Pretra
       const at::Tensor loss = ft_transformer::reconstruction_loss(weights, shape, windows,
                                                                   hidden_of(windows, options.masked, seed, step, 0));
       loss.backward();
-      optimizer.clip_gradients(kMaxGradientNorm);
-      optimizer.step(settings.hyperparameters.learning_rate);
+      optimizer.step(settings.hyperparameters.learning_rate, kMaxGradientNorm);
       sum += loss.detach();
       ++steps;
     }
