@@ -106,10 +106,25 @@ env::Rules with_lookback(env::Rules rules, int lookback) {
   return rules;
 }
 
+// Segments of at most kTransformerBars bars, so that a network whose single states leave a processor idle gets many at once.
+constexpr std::int64_t kTransformerBars = 512;
+std::vector<env::Segment> pieces_of(const std::vector<env::Segment>& segments) {
+  std::vector<env::Segment> pieces;
+  for (const env::Segment& segment : segments) {
+    const std::int64_t count = (segment.size() + kTransformerBars - 1) / kTransformerBars;
+    for (std::int64_t i = 0; i < count; ++i) {
+      pieces.push_back({segment.begin + segment.size() * i / count, segment.begin + segment.size() * (i + 1) / count});
+    }
+  }
+  return pieces;
+}
+
 }  // namespace
 
-ConversionProof prove(const Mapping& mapping, const Side& before, const Side& after, const env::Market& market) {
+ConversionProof prove(const Mapping& mapping, const Side& before, const Side& after, const env::Market& whole) {
   const at::NoGradGuard no_gradients;
+  const bool transformer = before.architecture.network != agents::Network::mlp;
+  const env::Market market = transformer ? whole.with_segments(pieces_of(whole.segments)) : whole;
   const env::Layout &from = mapping.from, &to = mapping.to;
   const env::Market old_market = market.with_columns(from.assets, from.features);
   const env::Market new_market = market.with_columns(to.assets, to.features);

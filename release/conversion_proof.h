@@ -43,10 +43,11 @@ struct Side {
   env::Rules rules;
 };
 
-// market: the bars of both layouts' assets with the features of both. The windows are those of the longer lookback, so
-// that both begin and end at the same bars, with the same reference prices. Throws Error(usage) where they hold fewer
+// whole: the bars of both layouts' assets with the features of both. The windows are those of the longer lookback, so
+// that both begin and end at the same bars, with the same reference prices; an FT-Transformer's are of 512 bars, side by
+// side, each with its own account. Throws Error(usage) where they hold fewer
 // than kProofBars bars.
-ConversionProof prove(const Mapping& mapping, const Side& before, const Side& after, const env::Market& market);
+ConversionProof prove(const Mapping& mapping, const Side& before, const Side& after, const env::Market& whole);
 
 Json json_of(const ConversionProof& proof);
 // "19,567 bars: actions differ by at most 2.1e-07, 812 trades, all the same".

@@ -275,6 +275,7 @@ Conversion convert(const ConvertRequest& request) {
   const env::Rules before = served_rules(model, from);
   content.layout = mapping.to;
   content.rules = rules_for(before, mapping);
+  log::info("convert", str("running the old model and the new one over ", with_thousands(market.rows()), " bars"));
   out.proof = prove(mapping, {model.architecture, model.actor, before},
                     {content.architecture, content.actor, content.rules}, market);
   out.document = record(request, model, out, known_by, assets);
