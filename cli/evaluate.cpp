@@ -106,7 +106,10 @@ int evaluate(const Arguments& arguments) {
       evaluation::backtest(market, *layout, rules, release::actor_of(model, *layout, market), true);
   const std::vector<evaluation::Reference> references = evaluation::ladder(market, *layout, rules);
   const std::filesystem::path report = options.get("out", "report.html");
-  const Findings findings{evaluation::attribution_of(backtest, market), evaluation::regimes_of(backtest, market),
+  const Findings findings{release::unseen_from(model),
+                          backtest.time.front(),
+                          evaluation::attribution_of(backtest, market),
+                          evaluation::regimes_of(backtest, market),
                           evaluation::cost_stress(market, *layout, rules, release::actor_of(model, *layout, market)),
                           layout->assets};
   evaluation::Report page = evaluation::report_of(model.path.filename().string(), backtest, references, layout->assets);

@@ -1,6 +1,9 @@
 #include "cli/findings.h"
 
+#include <utility>
+
 #include "evaluation/metrics_table.h"
+#include "platform/clock.h"
 #include "platform/text.h"
 
 namespace ristretto::cli {
@@ -8,9 +11,16 @@ namespace {
 
 std::string percent(double value) { return str(value < 0 ? "" : "+", fixed(100 * value, 2), " %"); }
 
-}  // namespace
+// A gain on bars that a model was trained on says nothing of the next ones.
+std::string seen_in_training(const Findings& findings) {
+  if (!findings.unseen_from)
+    return "not known, nothing says which bars trained it: gains may be of bars that it has seen";
+  const std::string from = iso_utc(*findings.unseen_from);
+  if (findings.first_bar >= *findings.unseen_from) return str("none of these bars (it had those before ", from, ")");
+  return str("the bars before ", from, ": gains there are no forecast (--from ", from, " leaves them out)");
+}
 
-std::vector<std::pair<std::string, std::string>> facts_of(const Findings& findings) {
+std::vector<std::pair<std::string, std::string>> sources_of(const Findings& findings) {
   std::vector<std::pair<std::string, std::string>> facts;
   for (std::size_t i = 0; i < findings.assets.size(); ++i) {
     facts.emplace_back("from " + findings.assets[i], percent(findings.attribution.assets[i]));
@@ -29,9 +39,18 @@ std::vector<std::pair<std::string, std::string>> facts_of(const Findings& findin
   return facts;
 }
 
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> facts_of(const Findings& findings) {
+  std::vector<std::pair<std::string, std::string>> facts{{"seen in training", seen_in_training(findings)}};
+  for (auto& fact : sources_of(findings)) facts.push_back(std::move(fact));
+  return facts;
+}
+
 std::string text_of(const Findings& findings) {
-  std::string text = "\nsum of simple returns a bar, by where it came from; regimes by the week before\n";
-  for (const auto& [name, value] : facts_of(findings)) {
+  std::string text = str("\nseen in training: ", seen_in_training(findings),
+                         "\n\nsum of simple returns a bar, by where it came from; regimes by the week before\n");
+  for (const auto& [name, value] : sources_of(findings)) {
     std::string padded = name;
     padded.resize(36, ' ');
     text += str("  ", padded, value, "\n");
@@ -41,6 +60,7 @@ std::string text_of(const Findings& findings) {
 
 nlohmann::ordered_json json_of(const Findings& findings) {
   nlohmann::ordered_json out;
+  out["unseen_from"] = findings.unseen_from ? nlohmann::ordered_json(iso_utc(*findings.unseen_from)) : nullptr;
   for (std::size_t i = 0; i < findings.assets.size(); ++i) {
     out["attribution"]["assets"][findings.assets[i]] = findings.attribution.assets[i];
   }

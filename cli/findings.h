@@ -1,7 +1,9 @@
 // Where a backtest's result came from, as text, as JSON and as lines of a report.
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +13,8 @@
 namespace ristretto::cli {
 
 struct Findings {
+  std::optional<std::int64_t> unseen_from;  // release::unseen_from
+  std::int64_t first_bar = 0;
   evaluation::Attribution attribution;
   std::vector<evaluation::Regime> regimes;
   std::vector<evaluation::CostStress> stress;

@@ -6,8 +6,8 @@ namespace ristretto {
 // For a program that computes for minutes; the first thing in main. Memory that was freed stays with the process, in
 // large pages (a tensor of 64 MB that is allocated anew at each step otherwise costs five times its computation: every
 // page of it comes from the operating system and goes back), and threads wait for each other 30 us, then sleep
-// (beside other work a waiting thread holds the core of the one it waits for). Variables that are set already stay as they are. May start
-// the program again by execv.
+// (beside other work a waiting thread holds the core of the one it waits for). Variables that are set already stay as
+// they are. May start the program again by execv.
 void prepare_to_compute(char** argv);
 
 }  // namespace ristretto

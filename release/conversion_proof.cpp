@@ -106,7 +106,8 @@ env::Rules with_lookback(env::Rules rules, int lookback) {
   return rules;
 }
 
-// Segments of at most kTransformerBars bars, so that a network whose single states leave a processor idle gets many at once.
+// Segments of at most kTransformerBars bars, so that a network whose single states leave a processor idle gets many at
+// once.
 constexpr std::int64_t kTransformerBars = 512;
 std::vector<env::Segment> pieces_of(const std::vector<env::Segment>& segments) {
   std::vector<env::Segment> pieces;

@@ -11,6 +11,7 @@
 #include "formats/safetensors.h"
 #include "formats/torch_file.h"
 #include "platform/atomic_file.h"
+#include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/text.h"
 #include "release/sha256.h"
@@ -204,6 +205,12 @@ std::optional<std::string> non_finite_weight(const Weights& weights) {
     if (!at::isfinite(tensor).all().item<bool>()) return name;
   }
   return std::nullopt;
+}
+
+std::optional<std::int64_t> unseen_from(const Model& model) {
+  const Json::json_pointer where("/data/holdout_from");
+  if (!model.manifest || !model.manifest->contains(where)) return std::nullopt;
+  return parse_utc((*model.manifest)[where].get<std::string>());
 }
 
 at::Tensor predict(const Model& model, const at::Tensor& states) {

@@ -65,6 +65,10 @@ struct Model {
 // another size.
 Model load(const std::filesystem::path& path);
 
+// The bars from here on had no part in its training or choice (the manifest's data.holdout_from); nothing where no
+// manifest says.
+std::optional<std::int64_t> unseen_from(const Model& model);
+
 // states [N, S] -> actions [N, A] float32 in [-1, 1]. Throws Error(incompatible) for another S and for what is not
 // finite.
 at::Tensor predict(const Model& model, const at::Tensor& states);

@@ -140,10 +140,7 @@ Start start_of(const Model& model) {
   start.actor = model.actor;
   if (model.critic) start.critic = *model.critic;
   if (!fs::is_directory(model.path)) return start;
-  if (const std::optional<Json> manifest = read_manifest(model.path)) {
-    const Json::json_pointer where("/data/holdout_from");
-    if (manifest->contains(where)) start.unseen_from = parse_utc((*manifest)[where].get<std::string>());
-  }
+  start.unseen_from = unseen_from(model);
   const Weights actor = agents::actor_template(start.architecture);
   const Weights critic = agents::critic_template(start.architecture);
   const fs::path training = model.path / "training";

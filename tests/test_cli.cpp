@@ -181,6 +181,16 @@ TEST_CASE("cli: a fault of a file is one sentence with the file's name, and its 
   check_error(run("study best --db data/studies/example.db --study nothing"), 2, {"nothing", kMaxGpu});
 }
 
+TEST_CASE("cli: evaluate says where nothing tells which bars trained the model") {
+  const Scratch scratch;
+  const std::string command = str("evaluate tests/golden/deployments/mlp_106 --timerange 20230601-20230605 --out ",
+                                  in_quotes(scratch.path / "report.html"));
+  const Ran text = run(command);
+  CHECK(text.code == 0);
+  CHECK(text.out.find("seen in training: not known") != std::string::npos);
+  CHECK(document_of(command)["unseen_from"].is_null());
+}
+
 TEST_CASE("cli: study reads the example, and leaves the file as it is") {
   const ExampleCopy example;
   const Json list = document_of("study list --storage 'sqlite:///" + example.file.string() + "'");
