@@ -1,4 +1,4 @@
-// The options by which a command names a study and one of its trials.
+// The options by which a command names a study and one of its trials, and those of commands that judge.
 #pragma once
 
 #include <optional>

@@ -1,20 +1,25 @@
 # env/step.h compiled for the processor's vector units, and for a GPU where RISTRETTO_GPU says so.
 
-# One object of step_cpu.cpp for each instruction set; environment.cpp picks at run time. All give equal bits: step.h uses
-# + - * / and comparisons only, and nothing is contracted.
-function(ristretto_step_kernels target)
+# One object of `source` for each instruction set, in a namespace RISTRETTO_ISA of its own; its caller picks at run time.
+function(ristretto_for_each_isa target source)
   set(isas baseline)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     list(APPEND isas avx2 avx512)
   endif()
-  set(options_avx2 -mavx2)
+  set(options_avx2 -mavx2 -mfma)
   set(options_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
+  get_filename_component(name ${source} NAME_WE)
   foreach(isa IN LISTS isas)
-    add_library(step_${isa} OBJECT env/step_cpu.cpp)
-    target_compile_definitions(step_${isa} PRIVATE RISTRETTO_ISA=${isa})
-    target_compile_options(step_${isa} PRIVATE -ffp-contract=off -Wno-psabi -O3 ${options_${isa}})
-    target_sources(${target} PRIVATE $<TARGET_OBJECTS:step_${isa}>)
+    add_library(${name}_${isa} OBJECT ${source})
+    target_compile_definitions(${name}_${isa} PRIVATE RISTRETTO_ISA=${isa})
+    target_compile_options(${name}_${isa} PRIVATE -Wno-psabi -O3 ${options_${isa}} ${ARGN})
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${name}_${isa}>)
   endforeach()
+endfunction()
+
+# All instruction sets give equal bits: step.h uses + - * / and comparisons only, and nothing is contracted.
+function(ristretto_step_kernels target)
+  ristretto_for_each_isa(${target} env/step_cpu.cpp -ffp-contract=off)
 
   if(RISTRETTO_GPU STREQUAL "cuda")
     ristretto_cuda_kernels(${target})

@@ -31,7 +31,7 @@ StepRange<R> step_range_here() {
       __builtin_cpu_supports("avx512vl")) {
     return avx512::step_range;
   }
-  if (__builtin_cpu_supports("avx2")) return avx2::step_range;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::step_range;
 #endif
   return baseline::step_range;
 }

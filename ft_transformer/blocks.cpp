@@ -13,6 +13,8 @@
 #include <optional>
 #include <vector>
 
+#include "ft_transformer/cpu_attention.h"
+
 namespace ristretto::ft_transformer {
 namespace {
 
@@ -25,9 +27,8 @@ at::Tensor split_heads(const at::Tensor& x, std::int64_t heads) {
 }
 
 // q [B, h, Q, d/h], k and v [B, h, T, d/h] -> [B, h, Q, d/h].
-// One kernel for every device: on a CPU products written out are a tenth faster only where their scores fit into the
-// cache (32 sequences at a time), 1.6 times slower elsewhere, and keep the scores for the backward pass. A key bias
-// that is trained makes LibTorch do the latter.
+// What cpu_attention() does not do: GPUs, other types and widths, key biases. A key bias that is trained makes LibTorch
+// keep the scores for the backward pass.
 at::Tensor attend_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& key_bias) {
   const auto mask = [&](at::ScalarType type) {
     return key_bias.defined() ? std::optional(key_bias.to(type).view({1, 1, 1, -1})) : std::nullopt;
@@ -94,6 +95,11 @@ at::Tensor norm(const Weights& weights, const std::string& name, const at::Tenso
 
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t heads,
                   const at::Tensor& key_bias) {
+  if (q.is_cpu() && !key_bias.defined()) {
+    const auto single = [](const at::Tensor& x) { return x.scalar_type() == at::kBFloat16 ? x.to(at::kFloat) : x; };
+    const at::Tensor of_float = single(q);
+    if (fits_cpu_attention(of_float, heads)) return cpu_attention(of_float, single(k), single(v), heads);
+  }
   const at::Tensor queries = split_heads(q, heads), keys = split_heads(k, heads), values = split_heads(v, heads);
   std::vector<at::Tensor> chunks;
   for (std::int64_t first = 0; first < q.size(0) || chunks.empty(); first += kMaxSequences) {

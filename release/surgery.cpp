@@ -67,8 +67,8 @@ bool adds_tokens(const Mapping& mapping) {
   return std::any_of(mapping.columns.begin(), mapping.columns.end(), [](std::int64_t j) { return j < 0; });
 }
 
-// What hides a new token from the others' attention: e^-25 is 1e-11 of a score's weight. Learnable from there
-// (algorithms.md 6).
+// What hides a new token from the others' attention: e^-25 is 1e-11 of a score's weight (algorithms.md 6). Its gradient
+// is as small: begin_from() raises it to where it learns.
 constexpr double kHidden = -25;
 
 struct Fresh {

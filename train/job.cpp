@@ -85,18 +85,22 @@ Validate validation_on(const Data& data, bool bf16) {
 
 void report_plan(const Plan& plan, const Settings& settings, double used_seconds) {
   const agents::Hyperparameters& hp = settings.hyperparameters;
+  // What market_context shares among the samples of a bar depends on the rollout; the plan counts it for each sample.
+  const bool shares = architecture_of(settings).network == agents::Network::market_context;
+  const char* const predicted = shares ? ", predicted at most " : ", predicted ";
   log::info("train", str("an iteration: ", plan.portfolios, " portfolios x ", plan.horizon,
                          " bars = ", with_thousands(plan.samples), " steps, ", plan.optimizer_steps,
                          " optimiser steps of ", hp.batch_size, " samples (", plan.micro_batch, " at once); ",
-                         fixed(plan.flops * 1e-12, 2), " Tflop, predicted ", duration_text(plan.predicted_seconds),
+                         fixed(plan.flops * 1e-12, 2), " Tflop", predicted, duration_text(plan.predicted_seconds),
                          " at the measured ", fixed(plan.rate * 1e-9, 0), " Gflop/s"));
   const double whole = plan.predicted_seconds * static_cast<double>(plan.iterations);
-  log::info("train", str("the whole run: ", with_thousands(plan.steps), " steps in ", plan.iterations,
-                         " iterations, predicted ", duration_text(whole)));
+  log::info("train", str("the whole run: ", with_thousands(plan.steps), " steps in ", plan.iterations, " iterations",
+                         predicted, duration_text(whole)));
   const std::int64_t affordable = plan.affordable_iterations(used_seconds);
   if (plan.budget_seconds <= 0 || affordable >= plan.iterations) return;
-  const std::string holds = str("the time budget of ", duration_text(plan.budget_seconds), " holds about ", affordable,
-                                " of ", plan.iterations, " iterations");
+  const std::string holds =
+      str("the time budget of ", duration_text(plan.budget_seconds), shares ? " holds at least " : " holds about ",
+          affordable, " of ", plan.iterations, " iterations");
   if (affordable >= kFewIterations) {
     log::info("train", holds);
     return;

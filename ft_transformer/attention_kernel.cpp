@@ -1,0 +1,175 @@
+// Nothing of the standard library that is a template: its out-of-line copy, compiled for one instruction set, could become
+// the whole program's.
+#include "ft_transformer/attention_kernel.h"
+
+#include <cstring>
+
+namespace ristretto::ft_transformer::RISTRETTO_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr std::int64_t kLanes = 16;
+#elif defined(__AVX__)
+constexpr std::int64_t kLanes = 8;
+#else
+constexpr std::int64_t kLanes = 4;
+#endif
+using Vector __attribute__((vector_size(kLanes * 4))) = float;  // one register; unaligned in memory
+using Ints __attribute__((vector_size(kLanes * 4))) = std::int32_t;
+
+inline Vector load(const float* from) {
+  Vector x;
+  std::memcpy(&x, from, sizeof x);
+  return x;
+}
+
+inline void store(float* to, Vector x) { std::memcpy(to, &x, sizeof x); }
+
+// e^x for x <= 0 to 2 units in the last place; below -87 that of -87 (1.6e-38). NaN stays.
+inline Vector exponential(Vector x) {
+  constexpr float kShift = 12582912;  // 1.5 * 2^23: what is added to it is rounded to a whole number
+  x = x < -87.0f ? Vector{} - 87.0f : x;
+  const Vector shifted = x * 1.44269504f + kShift;
+  const Vector whole = shifted - kShift;
+  const Vector r = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
+  Vector y = r * 1.9875691500e-4f + 1.3981999507e-3f;  // Cephes' expf
+  y = y * r + 8.3334519073e-3f;
+  y = y * r + 4.1665795894e-2f;
+  y = y * r + 1.6666665459e-1f;
+  y = y * r + 5.0000001201e-1f;
+  y = y * r * r + r + 1.0f;
+  Ints bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  bits = (bits + 127) << 23;
+  Vector power;
+  std::memcpy(&power, &bits, sizeof power);
+  return y * power;
+}
+
+// kLanes rows of one head, a vector a channel; rows beyond `count` as zeros.
+template <int kChannels>
+inline void load_rows(const float* from, std::int64_t count, std::int64_t width, Vector* to) {
+  float columns[kChannels][kLanes] = {};
+  for (std::int64_t lane = 0; lane < count; ++lane)
+    for (int c = 0; c < kChannels; ++c) columns[c][lane] = from[lane * width + c];
+  for (int c = 0; c < kChannels; ++c) to[c] = load(columns[c]);
+}
+
+template <int kChannels>
+inline void store_rows(const Vector* from, std::int64_t count, std::int64_t width, float* to) {
+  float columns[kChannels][kLanes];
+  for (int c = 0; c < kChannels; ++c) store(columns[c], from[c]);
+  for (std::int64_t lane = 0; lane < count; ++lane)
+    for (int c = 0; c < kChannels; ++c) to[lane * width + c] = columns[c][lane];
+}
+
+template <int kChannels>
+void forward(const AttentionSizes& sizes, const AttentionForward& of, std::int64_t begin, std::int64_t end) {
+  const std::int64_t width = sizes.heads * kChannels;
+  const float scale = 1 / __builtin_sqrtf(static_cast<float>(kChannels));
+  float* const scores = of.scratch;  // [T, kLanes queries]
+  for (std::int64_t head = begin; head < end; ++head) {
+    const std::int64_t sequence = head / sizes.heads, column = head % sizes.heads * kChannels;
+    const float* const keys = of.k + sequence * sizes.keys * width + column;
+    const float* const values = of.v + sequence * sizes.keys * width + column;
+    for (std::int64_t i = 0; i < sizes.queries; i += kLanes) {
+      const std::int64_t count = sizes.queries - i < kLanes ? sizes.queries - i : kLanes;
+      const std::int64_t place = (sequence * sizes.queries + i) * width + column;
+      Vector q[kChannels], out[kChannels] = {};
+      load_rows<kChannels>(of.q + place, count, width, q);
+      for (Vector& channel : q) channel *= scale;
+      Vector most = Vector{} - 3e38f;
+      for (std::int64_t j = 0; j < sizes.keys; ++j) {
+        Vector score = q[0] * keys[j * width];
+        for (int c = 1; c < kChannels; ++c) score += q[c] * keys[j * width + c];
+        store(&scores[j * kLanes], score);
+        most = score > most ? score : most;
+      }
+      Vector total{};
+      for (std::int64_t j = 0; j < sizes.keys; ++j) {
+        const Vector p = exponential(load(&scores[j * kLanes]) - most);
+        total += p;
+        for (int c = 0; c < kChannels; ++c) out[c] += p * values[j * width + c];
+      }
+      for (Vector& channel : out) channel /= total;
+      store_rows<kChannels>(out, count, width, of.out + place);
+      for (std::int64_t lane = 0; lane < count; ++lane)
+        of.log_sum[head * sizes.queries + i + lane] = most[lane] + __builtin_logf(total[lane]);
+    }
+  }
+}
+
+// Dao et al. 2022, algorithm 4: first the keys' and values' gradients, a key a lane, then the queries' from the scores'.
+template <int kChannels>
+void backward(const AttentionSizes& sizes, const AttentionBackward& of, std::int64_t begin, std::int64_t end) {
+  using Row __attribute__((vector_size(kChannels * 4))) = float;
+  constexpr std::int64_t kRows = kAttentionRows;
+  const std::int64_t width = sizes.heads * kChannels;
+  const std::int64_t padded = (sizes.keys + kLanes - 1) / kLanes * kLanes;
+  const std::int64_t rows = (sizes.queries + kRows - 1) / kRows * kRows;
+  const float scale = 1 / __builtin_sqrtf(static_cast<float>(kChannels));
+  float *const of_scores = of.scratch, *const along = of.scratch + rows * padded;  // [Q, T] and [Q]
+  for (std::int64_t head = begin; head < end; ++head) {
+    const std::int64_t sequence = head / sizes.heads, column = head % sizes.heads * kChannels;
+    const std::int64_t first_query = sequence * sizes.queries * width + column;
+    const std::int64_t first_key = sequence * sizes.keys * width + column;
+    const float *const queries = of.q + first_query, *const gradients = of.out_gradient + first_query;
+    const float* const log_sum = of.log_sum + head * sizes.queries;
+    for (std::int64_t i = 0; i < sizes.queries; ++i) {
+      along[i] = 0;
+      for (int c = 0; c < kChannels; ++c) along[i] += gradients[i * width + c] * of.out[first_query + i * width + c];
+    }
+    for (std::int64_t j = 0; j < sizes.keys; j += kLanes) {
+      const std::int64_t count = sizes.keys - j < kLanes ? sizes.keys - j : kLanes;
+      Vector key[kChannels], value[kChannels], of_key[kChannels] = {}, of_value[kChannels] = {};
+      load_rows<kChannels>(of.k + first_key + j * width, count, width, key);
+      load_rows<kChannels>(of.v + first_key + j * width, count, width, value);
+      for (Vector& channel : key) channel *= scale;
+      for (std::int64_t i = 0; i < sizes.queries; ++i) {
+        const float *const q = queries + i * width, *const gradient = gradients + i * width;
+        Vector score = key[0] * q[0] - log_sum[i], of_p = value[0] * gradient[0] - along[i];
+        for (int c = 1; c < kChannels; ++c) {
+          score += key[c] * q[c];
+          of_p += value[c] * gradient[c];
+        }
+        const Vector p = exponential(score), of_score = p * of_p;
+        store(&of_scores[i * padded + j], of_score);
+        for (int c = 0; c < kChannels; ++c) {
+          of_key[c] += of_score * q[c];
+          of_value[c] += p * gradient[c];
+        }
+      }
+      for (Vector& channel : of_key) channel *= scale;
+      store_rows<kChannels>(of_key, count, width, of.k_gradient + first_key + j * width);
+      store_rows<kChannels>(of_value, count, width, of.v_gradient + first_key + j * width);
+    }
+    for (std::int64_t i = 0; i < sizes.queries; i += kRows) {
+      Row sums[kRows] = {};
+      for (std::int64_t j = 0; j < sizes.keys; ++j) {
+        Row key;
+        std::memcpy(&key, of.k + first_key + j * width, sizeof key);
+        for (std::int64_t r = 0; r < kRows; ++r) sums[r] += of_scores[(i + r) * padded + j] * key;
+      }
+      for (std::int64_t r = 0; r < kRows && i + r < sizes.queries; ++r) {
+        sums[r] *= scale;
+        std::memcpy(of.q_gradient + first_query + (i + r) * width, &sums[r], sizeof sums[r]);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void attention(const AttentionSizes& sizes, const AttentionForward& of, std::int64_t begin, std::int64_t end) {
+  if (sizes.channels == 4) return forward<4>(sizes, of, begin, end);
+  if (sizes.channels == 8) return forward<8>(sizes, of, begin, end);
+  forward<16>(sizes, of, begin, end);
+}
+
+void attention_back(const AttentionSizes& sizes, const AttentionBackward& of, std::int64_t begin, std::int64_t end) {
+  if (sizes.channels == 4) return backward<4>(sizes, of, begin, end);
+  if (sizes.channels == 8) return backward<8>(sizes, of, begin, end);
+  backward<16>(sizes, of, begin, end);
+}
+
+}  // namespace ristretto::ft_transformer::RISTRETTO_ISA
