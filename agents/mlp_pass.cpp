@@ -28,7 +28,8 @@ void at_once(const Input& input, const First& first, const Second& second) {
     return;
   }
   at::parallel_for(0, 2, 1, [&](std::int64_t begin, std::int64_t end) {
-    const at::NoGradGuard no_grad_here;  // of this thread
+    const at::NoGradGuard no_grad_here;  // of this thread, as the scope is
+    RECORD_USER_SCOPE("trunk");
     for (std::int64_t i = begin; i < end; ++i) i == 0 ? first() : second();
   });
 }

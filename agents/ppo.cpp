@@ -104,7 +104,7 @@ Ppo::MinibatchMetrics Ppo::add_gradients(const Samples& samples, double share) {
   const at::Tensor log_std = log_std_of(policy_);
   std::optional<MlpPass> pass;
   if (MlpPass::fits(policy_, settings_.bf16)) pass.emplace(policy_, input);
-  if (pass && written_out(policy_.architecture, samples.value)) {
+  if (pass && has_written_out_loss(policy_.architecture, samples.value)) {
     const LossSamples of{samples.u, samples.log_probability, samples.advantage, samples.value, samples.target};
     PolicyGradients policy;
     ValueGradients value;
@@ -197,8 +197,9 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
   }
 
   // Observations of small minibatches are made for several at once: an operation costs as much as its few numbers.
-  const bool small = !whole_bars && !by_bar && 2 * settings_.batch_size <= kGatheredAtOnce;
-  const std::int64_t at_once = settings_.batch_size * (small ? kGatheredAtOnce / settings_.batch_size : 1);
+  const bool gathers_ahead = !whole_bars && !by_bar && 2 * settings_.batch_size <= kGatheredAtOnce;
+  const std::int64_t gathered_samples =
+      settings_.batch_size * (gathers_ahead ? kGatheredAtOnce / settings_.batch_size : 1);
 
   UpdateMetrics out;
   at::Tensor sums = at::zeros({kMetrics}, value.options()), norms = at::zeros({}, value.options());
@@ -221,9 +222,9 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
         stop = true;
         break;
       }
-      const std::int64_t place = begin % at_once;
-      if (small && place == 0) {
-        const Samples next = shuffled.narrow(begin, std::min(at_once, all.size() - begin));
+      const std::int64_t place = begin % gathered_samples;
+      if (gathers_ahead && place == 0) {
+        const Samples next = shuffled.narrow(begin, std::min(gathered_samples, all.size() - begin));
         gathered = normalizer_.matrix({next.account, next.bar});
       }
       Samples minibatch = shuffled.narrow(begin, std::min(settings_.batch_size, all.size() - begin));

@@ -34,8 +34,9 @@ class Rows {
 };
 
 template <class R>
-void write_out(bool tanh, const at::Tensor& mean_rows, const at::Tensor& log_std_row, const LossSamples& samples,
-               const LossSettings& settings, double share, PolicyGradients& out) {
+void write_policy_gradients(bool tanh, const at::Tensor& mean_rows, const at::Tensor& log_std_row,
+                            const LossSamples& samples, const LossSettings& settings, double share,
+                            PolicyGradients& out) {
   const std::int64_t size = mean_rows.size(0), actions = mean_rows.size(1);
   const Rows<R> means(mean_rows), us(samples.u), old(samples.old_log_probability), advantage(samples.advantage),
       log_std(log_std_row);
@@ -91,8 +92,8 @@ void write_out(bool tanh, const at::Tensor& mean_rows, const at::Tensor& log_std
 }
 
 template <class R>
-void write_out(const at::Tensor& values, const LossSamples& samples, const LossSettings& settings, double share,
-               ValueGradients& out) {
+void write_value_gradients(const at::Tensor& values, const LossSamples& samples, const LossSettings& settings,
+                           double share, ValueGradients& out) {
   const std::int64_t size = values.size(0);
   const Rows<R> value(values), old_value(samples.old_value), target(samples.target);
   R* gradient = out.value.mutable_data_ptr<R>();
@@ -142,9 +143,9 @@ PpoLoss ppo_loss(const at::Tensor& log_probability, const at::Tensor& old_log_pr
   return loss;
 }
 
-bool written_out(const Architecture& architecture, const at::Tensor& mean) {
-  return architecture.distribution != Distribution::categorical && mean.is_cpu() &&
-         (mean.scalar_type() == at::kFloat || mean.scalar_type() == at::kDouble);
+bool has_written_out_loss(const Architecture& architecture, const at::Tensor& numbers) {
+  return architecture.distribution != Distribution::categorical && numbers.is_cpu() &&
+         (numbers.scalar_type() == at::kFloat || numbers.scalar_type() == at::kDouble);
 }
 
 PolicyGradients policy_gradients(const Architecture& architecture, const at::Tensor& mean, const at::Tensor& log_std,
@@ -155,9 +156,9 @@ PolicyGradients policy_gradients(const Architecture& architecture, const at::Ten
   PolicyGradients out{at::empty(mean.sizes(), options), at::empty(log_std.sizes(), options)};
   const bool tanh = architecture.distribution == Distribution::tanh_gaussian;
   if (mean.scalar_type() == at::kFloat) {
-    write_out<float>(tanh, mean, log_std, samples, settings, share, out);
+    write_policy_gradients<float>(tanh, mean, log_std, samples, settings, share, out);
   } else {
-    write_out<double>(tanh, mean, log_std, samples, settings, share, out);
+    write_policy_gradients<double>(tanh, mean, log_std, samples, settings, share, out);
   }
   return out;
 }
@@ -168,9 +169,9 @@ ValueGradients value_gradients(const at::Tensor& value, const LossSamples& sampl
   const at::NoGradGuard no_grad;
   ValueGradients out{at::empty(value.sizes(), value.options().requires_grad(false))};
   if (value.scalar_type() == at::kFloat) {
-    write_out<float>(value, samples, settings, share, out);
+    write_value_gradients<float>(value, samples, settings, share, out);
   } else {
-    write_out<double>(value, samples, settings, share, out);
+    write_value_gradients<double>(value, samples, settings, share, out);
   }
   return out;
 }

@@ -3,8 +3,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <optional>
-
 #include "agents/forward.h"
 #include "agents/policy.h"
 
@@ -32,10 +30,11 @@ struct LossSamples {
   at::Tensor u, old_log_probability, advantage, old_value, target;
 };
 
-// The loss of evaluate() written out: value and gradients as ppo_loss() and its backward pass give them, in one pass a
-// network, for autograd's hundred operations on a few numbers take as long as a small network's products.
-// On the CPU, float32 or float64, of Gaussians.
-bool written_out(const Architecture& architecture, const at::Tensor& mean);
+// Whether policy_gradients() and value_gradients() apply: Gaussians on the CPU, float32 or float64 as `numbers`.
+bool has_written_out_loss(const Architecture& architecture, const at::Tensor& numbers);
+
+// ppo_loss() and its backward pass written out, in one pass a network: autograd's hundred operations on a few numbers
+// take as long as a small network's products. Gradients are times `share`.
 
 struct PolicyGradients {
   at::Tensor mean, log_std;                                        // [B, A] and [1, A], times `share`

@@ -34,7 +34,7 @@ struct Command {
   const char* name;
   const char* summary;
   int (*run)(const Arguments&);
-  bool computes = false;  // for minutes, on all cores
+  bool computes = false;  // on all cores, perhaps for minutes
 };
 const std::vector<Command>& commands();
 

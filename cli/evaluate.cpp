@@ -108,6 +108,7 @@ int evaluate(const Arguments& arguments) {
   const std::filesystem::path report = options.get("out", "report.html");
   const Findings findings{release::unseen_from(model),
                           backtest.time.front(),
+                          backtest.time.back(),
                           evaluation::attribution_of(backtest, market),
                           evaluation::regimes_of(backtest, market),
                           evaluation::cost_stress(market, *layout, rules, release::actor_of(model, *layout, market)),

@@ -17,6 +17,9 @@ std::string seen_in_training(const Findings& findings) {
     return "not known, nothing says which bars trained it: gains may be of bars that it has seen";
   const std::string from = iso_utc(*findings.unseen_from);
   if (findings.first_bar >= *findings.unseen_from) return str("none of these bars (it had those before ", from, ")");
+  if (findings.last_bar < *findings.unseen_from) {
+    return str("all of these bars (it had those before ", from, "): gains are no forecast");
+  }
   return str("the bars before ", from, ": gains there are no forecast (--from ", from, " leaves them out)");
 }
 

@@ -1,4 +1,5 @@
-// Where a backtest's result came from, as text, as JSON and as lines of a report.
+// Where a backtest's result came from, and whether its bars had trained the model, as text, as JSON and as lines of a
+// report.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +14,8 @@
 namespace ristretto::cli {
 
 struct Findings {
-  std::optional<std::int64_t> unseen_from;  // release::unseen_from
-  std::int64_t first_bar = 0;
+  std::optional<std::int64_t> unseen_from;  // the model's training had no bar from here on; none: nothing says
+  std::int64_t first_bar = 0, last_bar = 0;
   evaluation::Attribution attribution;
   std::vector<evaluation::Regime> regimes;
   std::vector<evaluation::CostStress> stress;

@@ -1,26 +1,5 @@
-# env/step.h compiled for the processor's vector units, and for a GPU where RISTRETTO_GPU says so.
-
-# One object of `source` for each instruction set, in a namespace RISTRETTO_ISA of its own; its caller picks at run time.
-function(ristretto_for_each_isa target source)
-  set(isas baseline)
-  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-    list(APPEND isas avx2 avx512)
-  endif()
-  set(options_avx2 -mavx2 -mfma)
-  set(options_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
-  get_filename_component(name ${source} NAME_WE)
-  foreach(isa IN LISTS isas)
-    add_library(${name}_${isa} OBJECT ${source})
-    target_compile_definitions(${name}_${isa} PRIVATE RISTRETTO_ISA=${isa})
-    target_compile_options(${name}_${isa} PRIVATE -Wno-psabi -O3 ${options_${isa}} ${ARGN})
-    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${name}_${isa}>)
-  endforeach()
-endfunction()
-
-# All instruction sets give equal bits: step.h uses + - * / and comparisons only, and nothing is contracted.
-function(ristretto_step_kernels target)
-  ristretto_for_each_isa(${target} env/step_cpu.cpp -ffp-contract=off)
-
+# env/step.h compiled for a GPU where RISTRETTO_GPU says so.
+function(ristretto_gpu_step target)
   if(RISTRETTO_GPU STREQUAL "cuda")
     ristretto_cuda_kernels(${target})
   elseif(RISTRETTO_GPU STREQUAL "hip")

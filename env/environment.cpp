@@ -13,6 +13,7 @@
 #include "env/step_launch.h"
 #include "env/stream.h"
 #include "platform/error.h"
+#include "platform/instruction_sets.h"
 #include "platform/text.h"
 
 namespace ristretto::env {
@@ -27,11 +28,8 @@ using StepRange = void (*)(const Batch<R>&, std::int64_t, std::int64_t);
 template <class R>
 StepRange<R> step_range_here() {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl")) {
-    return avx512::step_range;
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::step_range;
+  if (has_avx512()) return avx512::step_range;
+  if (has_avx2()) return avx2::step_range;
 #endif
   return baseline::step_range;
 }

@@ -1,4 +1,5 @@
-// The step on the CPU: compiled once for each instruction set (cmake/Gpu.cmake), launched by environment.cpp.
+// The step on the CPU: compiled once for each instruction set (cmake/InstructionSets.cmake), launched by
+// environment.cpp.
 #include "env/step_launch.h"
 
 namespace ristretto::env {

@@ -1,5 +1,6 @@
-// Nothing of the standard library that is a template: its out-of-line copy, compiled for one instruction set, could become
-// the whole program's.
+// The kernels of attention_kernel.h for one instruction set.
+// Nothing of the standard library that is a template: its out-of-line copy, compiled for one instruction set, could
+// become the whole program's.
 #include "ft_transformer/attention_kernel.h"
 
 #include <cstring>
@@ -64,10 +65,11 @@ inline void store_rows(const Vector* from, std::int64_t count, std::int64_t widt
 }
 
 template <int kChannels>
-void forward(const AttentionSizes& sizes, const AttentionForward& of, std::int64_t begin, std::int64_t end) {
+void forward(const AttentionSizes& sizes, const AttentionForward& of, std::int64_t begin, std::int64_t end,
+             float* scratch) {
   const std::int64_t width = sizes.heads * kChannels;
   const float scale = 1 / __builtin_sqrtf(static_cast<float>(kChannels));
-  float* const scores = of.scratch;  // [T, kLanes queries]
+  float* const scores = scratch;  // [T, kLanes queries]
   for (std::int64_t head = begin; head < end; ++head) {
     const std::int64_t sequence = head / sizes.heads, column = head % sizes.heads * kChannels;
     const float* const keys = of.k + sequence * sizes.keys * width + column;
@@ -94,30 +96,33 @@ void forward(const AttentionSizes& sizes, const AttentionForward& of, std::int64
       for (Vector& channel : out) channel /= total;
       store_rows<kChannels>(out, count, width, of.out + place);
       for (std::int64_t lane = 0; lane < count; ++lane)
-        of.log_sum[head * sizes.queries + i + lane] = most[lane] + __builtin_logf(total[lane]);
+        of.log_sum_exp[head * sizes.queries + i + lane] = most[lane] + __builtin_logf(total[lane]);
     }
   }
 }
 
-// Dao et al. 2022, algorithm 4: first the keys' and values' gradients, a key a lane, then the queries' from the scores'.
+// As FlashAttention's backward pass (Dao et al. 2022) but for its tiles: first the keys' and values' gradients, a key a
+// lane, then the queries' from the scores'.
 template <int kChannels>
-void backward(const AttentionSizes& sizes, const AttentionBackward& of, std::int64_t begin, std::int64_t end) {
+void backward(const AttentionSizes& sizes, const AttentionBackward& of, std::int64_t begin, std::int64_t end,
+              float* scratch) {
   using Row __attribute__((vector_size(kChannels * 4))) = float;
   constexpr std::int64_t kRows = kAttentionRows;
   const std::int64_t width = sizes.heads * kChannels;
   const std::int64_t padded = (sizes.keys + kLanes - 1) / kLanes * kLanes;
   const std::int64_t rows = (sizes.queries + kRows - 1) / kRows * kRows;
   const float scale = 1 / __builtin_sqrtf(static_cast<float>(kChannels));
-  float *const of_scores = of.scratch, *const along = of.scratch + rows * padded;  // [Q, T] and [Q]
+  float *const of_scores = scratch, *const delta =
+                                        scratch + rows * padded;  // [Q, T], and [Q] the out's gradient times out
   for (std::int64_t head = begin; head < end; ++head) {
     const std::int64_t sequence = head / sizes.heads, column = head % sizes.heads * kChannels;
     const std::int64_t first_query = sequence * sizes.queries * width + column;
     const std::int64_t first_key = sequence * sizes.keys * width + column;
     const float *const queries = of.q + first_query, *const gradients = of.out_gradient + first_query;
-    const float* const log_sum = of.log_sum + head * sizes.queries;
+    const float* const log_sum_exp = of.log_sum_exp + head * sizes.queries;
     for (std::int64_t i = 0; i < sizes.queries; ++i) {
-      along[i] = 0;
-      for (int c = 0; c < kChannels; ++c) along[i] += gradients[i * width + c] * of.out[first_query + i * width + c];
+      delta[i] = 0;
+      for (int c = 0; c < kChannels; ++c) delta[i] += gradients[i * width + c] * of.out[first_query + i * width + c];
     }
     for (std::int64_t j = 0; j < sizes.keys; j += kLanes) {
       const std::int64_t count = sizes.keys - j < kLanes ? sizes.keys - j : kLanes;
@@ -127,7 +132,7 @@ void backward(const AttentionSizes& sizes, const AttentionBackward& of, std::int
       for (Vector& channel : key) channel *= scale;
       for (std::int64_t i = 0; i < sizes.queries; ++i) {
         const float *const q = queries + i * width, *const gradient = gradients + i * width;
-        Vector score = key[0] * q[0] - log_sum[i], of_p = value[0] * gradient[0] - along[i];
+        Vector score = key[0] * q[0] - log_sum_exp[i], of_p = value[0] * gradient[0] - delta[i];
         for (int c = 1; c < kChannels; ++c) {
           score += key[c] * q[c];
           of_p += value[c] * gradient[c];
@@ -160,16 +165,18 @@ void backward(const AttentionSizes& sizes, const AttentionBackward& of, std::int
 
 }  // namespace
 
-void attention(const AttentionSizes& sizes, const AttentionForward& of, std::int64_t begin, std::int64_t end) {
-  if (sizes.channels == 4) return forward<4>(sizes, of, begin, end);
-  if (sizes.channels == 8) return forward<8>(sizes, of, begin, end);
-  forward<16>(sizes, of, begin, end);
+void attention(const AttentionSizes& sizes, const AttentionForward& of, std::int64_t begin, std::int64_t end,
+               float* scratch) {
+  if (sizes.channels == 4) return forward<4>(sizes, of, begin, end, scratch);
+  if (sizes.channels == 8) return forward<8>(sizes, of, begin, end, scratch);
+  forward<16>(sizes, of, begin, end, scratch);
 }
 
-void attention_back(const AttentionSizes& sizes, const AttentionBackward& of, std::int64_t begin, std::int64_t end) {
-  if (sizes.channels == 4) return backward<4>(sizes, of, begin, end);
-  if (sizes.channels == 8) return backward<8>(sizes, of, begin, end);
-  backward<16>(sizes, of, begin, end);
+void attention_back(const AttentionSizes& sizes, const AttentionBackward& of, std::int64_t begin, std::int64_t end,
+                    float* scratch) {
+  if (sizes.channels == 4) return backward<4>(sizes, of, begin, end, scratch);
+  if (sizes.channels == 8) return backward<8>(sizes, of, begin, end, scratch);
+  backward<16>(sizes, of, begin, end, scratch);
 }
 
 }  // namespace ristretto::ft_transformer::RISTRETTO_ISA

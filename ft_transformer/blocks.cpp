@@ -30,13 +30,10 @@ at::Tensor split_heads(const at::Tensor& x, std::int64_t heads) {
 // What cpu_attention() does not do: GPUs, other types and widths, key biases. A key bias that is trained makes LibTorch
 // keep the scores for the backward pass.
 at::Tensor attend_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& key_bias) {
-  const auto mask = [&](at::ScalarType type) {
-    return key_bias.defined() ? std::optional(key_bias.to(type).view({1, 1, 1, -1})) : std::nullopt;
-  };
-  if (!q.is_cpu()) return at::scaled_dot_product_attention(q, k, v, mask(q.scalar_type()));
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);  // heads of 8: bf16 is slower
-  const auto type = q.scalar_type() == at::kBFloat16 ? at::kFloat : q.scalar_type();
-  return at::scaled_dot_product_attention(q.to(type), k.to(type), v.to(type), mask(type));
+  const auto mask = key_bias.defined() ? std::optional(key_bias.to(q.scalar_type()).view({1, 1, 1, -1})) : std::nullopt;
+  if (!q.is_cpu()) return at::scaled_dot_product_attention(q, k, v, mask);
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  return at::scaled_dot_product_attention(q, k, v, mask);
 }
 
 }  // namespace
@@ -95,11 +92,10 @@ at::Tensor norm(const Weights& weights, const std::string& name, const at::Tenso
 
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t heads,
                   const at::Tensor& key_bias) {
-  if (q.is_cpu() && !key_bias.defined()) {
-    const auto single = [](const at::Tensor& x) { return x.scalar_type() == at::kBFloat16 ? x.to(at::kFloat) : x; };
-    const at::Tensor of_float = single(q);
-    if (fits_cpu_attention(of_float, heads)) return cpu_attention(of_float, single(k), single(v), heads);
+  if (q.is_cpu() && q.scalar_type() == at::kBFloat16) {  // heads of 8: bf16 is slower
+    return attend(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat), heads, key_bias);
   }
+  if (!key_bias.defined() && fits_cpu_attention(q, heads)) return cpu_attention(q, k, v, heads);
   const at::Tensor queries = split_heads(q, heads), keys = split_heads(k, heads), values = split_heads(v, heads);
   std::vector<at::Tensor> chunks;
   for (std::int64_t first = 0; first < q.size(0) || chunks.empty(); first += kMaxSequences) {

@@ -106,13 +106,16 @@ env::Rules with_lookback(env::Rules rules, int lookback) {
   return rules;
 }
 
-// Segments of at most kTransformerBars bars, so that a network whose single states leave a processor idle gets many at
-// once.
-constexpr std::int64_t kTransformerBars = 512;
-std::vector<env::Segment> pieces_of(const std::vector<env::Segment>& segments) {
+// Segments in pieces: a network whose single states leave a processor idle gets many at once, but not more than memory
+// holds, and a piece is long beside what the lookback takes off it.
+std::vector<env::Segment> pieces_of(const std::vector<env::Segment>& segments, int lookback) {
+  constexpr std::int64_t kBars = 512, kLookbacks = 64, kPieces = 64;
+  std::int64_t all = 0;
+  for (const env::Segment& segment : segments) all += segment.size();
+  const std::int64_t most = std::max({kBars, kLookbacks * lookback, all / kPieces});
   std::vector<env::Segment> pieces;
   for (const env::Segment& segment : segments) {
-    const std::int64_t count = (segment.size() + kTransformerBars - 1) / kTransformerBars;
+    const std::int64_t count = (segment.size() + most - 1) / most;
     for (std::int64_t i = 0; i < count; ++i) {
       pieces.push_back({segment.begin + segment.size() * i / count, segment.begin + segment.size() * (i + 1) / count});
     }
@@ -125,11 +128,11 @@ std::vector<env::Segment> pieces_of(const std::vector<env::Segment>& segments) {
 ConversionProof prove(const Mapping& mapping, const Side& before, const Side& after, const env::Market& whole) {
   const at::NoGradGuard no_gradients;
   const bool transformer = before.architecture.network != agents::Network::mlp;
-  const env::Market market = transformer ? whole.with_segments(pieces_of(whole.segments)) : whole;
+  const int lookback = std::max(mapping.from.lookback, mapping.to.lookback);
+  const env::Market market = transformer ? whole.with_segments(pieces_of(whole.segments, lookback)) : whole;
   const env::Layout &from = mapping.from, &to = mapping.to;
   const env::Market old_market = market.with_columns(from.assets, from.features);
   const env::Market new_market = market.with_columns(to.assets, to.features);
-  const int lookback = std::max(from.lookback, to.lookback);
 
   ConversionProof proof;
   const evaluation::Actor old_actor = [&](const env::Observation& seen) {
@@ -160,7 +163,8 @@ ConversionProof prove(const Mapping& mapping, const Side& before, const Side& af
       [&](const env::Observation& seen) {
         const at::Tensor states = env::materialize(seen, new_market.tech, to);
         if (steps++ % every == 0 && static_cast<std::int64_t>(kept.size()) < kProofProbeStates) {
-          kept.push_back(states[0].clone());
+          const auto of_all = static_cast<std::int64_t>(kept.size()) * states.size(0) / kProofProbeStates;
+          kept.push_back(states[of_all].clone());
         }
         return action_of(after, states);
       },

@@ -44,8 +44,9 @@ struct Side {
 };
 
 // whole: the bars of both layouts' assets with the features of both. The windows are those of the longer lookback, so
-// that both begin and end at the same bars, with the same reference prices; an FT-Transformer's are of 512 bars, side
-// by side, each with its own account. Throws Error(usage) where they hold fewer than kProofBars bars.
+// that both begin and end at the same bars, with the same reference prices; an FT-Transformer's are pieces of 512
+// bars or more, side by side, each with its own account. Throws Error(usage) where they hold fewer than kProofBars
+// bars.
 ConversionProof prove(const Mapping& mapping, const Side& before, const Side& after, const env::Market& whole);
 
 Json json_of(const ConversionProof& proof);

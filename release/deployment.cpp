@@ -208,9 +208,14 @@ std::optional<std::string> non_finite_weight(const Weights& weights) {
 }
 
 std::optional<std::int64_t> unseen_from(const Model& model) {
-  const Json::json_pointer where("/data/holdout_from");
-  if (!model.manifest || !model.manifest->contains(where)) return std::nullopt;
-  return parse_utc((*model.manifest)[where].get<std::string>());
+  if (!model.manifest) return std::nullopt;
+  for (const char* field : {"/data/holdout_from", "/data/splits/holdout/first_bar"}) {
+    const Json::json_pointer where(field);
+    if (model.manifest->contains(where) && (*model.manifest)[where].is_string()) {
+      return parse_utc((*model.manifest)[where].get<std::string>());
+    }
+  }
+  return std::nullopt;
 }
 
 at::Tensor predict(const Model& model, const at::Tensor& states) {

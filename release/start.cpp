@@ -7,12 +7,10 @@
 #include "formats/safetensors.h"
 #include "formats/torch_file.h"
 #include "platform/atomic_file.h"
-#include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/log.h"
 #include "platform/text.h"
 #include "release/inspect.h"
-#include "release/manifest.h"
 
 namespace ristretto::release {
 namespace {

@@ -18,6 +18,7 @@
 #include "env/signature.h"
 #include "env/step_launch.h"
 #include "platform/error.h"
+#include "platform/instruction_sets.h"
 #include "platform/text.h"
 
 namespace ristretto::env {
@@ -255,10 +256,10 @@ TEST_CASE("step: all instruction sets and the scalar text give equal bits") {
     const std::vector<float> reference = run(real, scalar);
     CHECK(run(real, [](const auto& b, std::int64_t s, std::int64_t e) { baseline::step_range(b, s, e); }) == reference);
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2")) {
+    if (has_avx2()) {
       CHECK(run(real, [](const auto& b, std::int64_t s, std::int64_t e) { avx2::step_range(b, s, e); }) == reference);
     }
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
+    if (has_avx512()) {
       CHECK(run(real, [](const auto& b, std::int64_t s, std::int64_t e) { avx512::step_range(b, s, e); }) == reference);
     }
 #endif

@@ -184,7 +184,7 @@ TEST_CASE("loss: written out it is autograd's, in value and gradients") {
           agents::ppo_loss(now.log_probability, samples.old_log_probability, now.entropy, samples.advantage, value,
                            samples.old_value, samples.target, settings);
       (loss.total * 0.4).backward();
-      REQUIRE(agents::written_out(architecture, mean));
+      REQUIRE(agents::has_written_out_loss(architecture, mean));
       const auto of_policy = agents::policy_gradients(architecture, mean, log_std, samples, settings, 0.4);
       const auto of_value = agents::value_gradients(value, samples, settings, 0.4);
       CHECK(largest(of_policy.mean - mean.grad()) <= kExact);
@@ -202,7 +202,7 @@ TEST_CASE("loss: written out it is autograd's, in value and gradients") {
     }
   agents::Architecture discrete;
   discrete.distribution = agents::Distribution::categorical;
-  CHECK_FALSE(agents::written_out(discrete, normal({2, 3})));
+  CHECK_FALSE(agents::has_written_out_loss(discrete, normal({2, 3})));
 }
 
 TEST_CASE("update: several steps are those of PPO and Adam written out") {

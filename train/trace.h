@@ -23,8 +23,9 @@ class Trace {
   Trace(const Trace&) = delete;
   Trace& operator=(const Trace&) = delete;
 
-  // Seconds of each part, largest first, each without the parts inside it: "environment", "observations", "encoder",
-  // "trunk", "loss", "optimiser", "set-up", "validation", "checkpoint", "waiting" for the device; "other" is the rest.
+  // Seconds of each part, all threads' together, largest first, each without the parts inside it: "environment",
+  // "observations", "encoder", "trunk", "loss", "optimiser", "set-up", "validation", "checkpoint", "waiting" for the
+  // device; "other" is the rest.
   std::vector<std::pair<std::string, double>> seconds() const;
   // The same as lines of text.
   std::string table() const;

@@ -5,6 +5,8 @@
 #include <ATen/ops/randn.h>
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,7 @@
 #include "ft_transformer/blocks.h"
 #include "ft_transformer/cpu_attention.h"
 #include "learning_fixtures.h"
+#include "platform/instruction_sets.h"
 
 namespace {
 
@@ -100,32 +103,29 @@ TEST_CASE("attention: every instruction set of this processor gives the same") {
   };
   std::vector<Set> sets{{"baseline", true, baseline::attention, baseline::attention_back}};
 #if defined(__x86_64__)
-  sets.push_back({"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), avx2::attention,
-                  avx2::attention_back});
-  sets.push_back({"avx512",
-                  __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"),
-                  avx512::attention, avx512::attention_back});
+  sets.push_back({"avx2", has_avx2(), avx2::attention, avx2::attention_back});
+  sets.push_back({"avx512", has_avx512(), avx512::attention, avx512::attention_back});
 #endif
   for (const Case& of : kCases) {
     const Tensors tensors(of);
     const AttentionSizes sizes{of.queries, of.keys, of.heads, of.channels};
     const std::int64_t heads = of.sequences * of.heads;
-    std::vector<float> scratch(attention_scratch(sizes));
+    std::vector<float> scratch(std::max(attention_scratch(sizes), attention_back_scratch(sizes)));
     std::vector<at::Tensor> first;
     for (const Set& set : sets) {
       if (!set.here) continue;
       CAPTURE(set.name);
-      const at::Tensor out = at::empty_like(tensors.q), log_sum = at::empty({of.sequences, of.heads, of.queries});
-      const at::Tensor of_q = at::empty_like(tensors.q), of_k = at::empty_like(tensors.k), of_v = at::empty_like(tensors.v);
+      const at::Tensor out = at::empty_like(tensors.q), log_sum_exp = at::empty({of.sequences, of.heads, of.queries});
+      const at::Tensor of_q = at::empty_like(tensors.q), of_k = at::empty_like(tensors.k),
+                       of_v = at::empty_like(tensors.v);
       const auto from = [](const at::Tensor& x) { return x.const_data_ptr<float>(); };
       const auto to = [](const at::Tensor& x) { return x.mutable_data_ptr<float>(); };
-      set.forward(sizes, {from(tensors.q), from(tensors.k), from(tensors.v), to(out), to(log_sum), scratch.data()}, 0,
-                  heads);
+      set.forward(sizes, {from(tensors.q), from(tensors.k), from(tensors.v), to(out), to(log_sum_exp)}, 0, heads,
+                  scratch.data());
       set.backward(sizes,
-                   {from(tensors.q), from(tensors.k), from(tensors.v), from(out), from(log_sum),
-                    from(tensors.gradient), to(of_q), to(of_k), to(of_v), scratch.data()},
-                   0, heads);
+                   {from(tensors.q), from(tensors.k), from(tensors.v), from(out), from(log_sum_exp),
+                    from(tensors.gradient), to(of_q), to(of_k), to(of_v)},
+                   0, heads, scratch.data());
       const std::vector<at::Tensor> all{out, of_q, of_k, of_v};
       if (first.empty()) first = all;
       for (std::size_t i = 0; i < all.size(); ++i) {
