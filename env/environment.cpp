@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "env/step_launch.h"
 #include "env/stream.h"
@@ -58,7 +59,7 @@ struct Portfolios::State {
   at::Tensor window_begin, window_rows, episode, capital_units;
   at::Tensor segment_begin, segment_end, starts_cumulative;
   at::Tensor account_now, reward_terms, bad_action;
-  std::int64_t counted_steps = 0;  // since the reward's terms were last taken
+  std::int64_t counted_steps = 0;  // of the reward's terms, until they are taken
 
   // The tensors that a resume needs, with their names.
   std::vector<std::pair<std::string, at::Tensor*>> carried() {
@@ -109,7 +110,7 @@ struct Portfolios::State {
     b.value_peak = value_peak.data_ptr<R>();
     b.returns = returns.data_ptr<R>();
     b.discounted_sum = discounted_sum.data_ptr<R>();
-    b.bar = accounts.bar.data_ptr<std::int32_t>();
+    b.bar_from = b.bar = accounts.bar.data_ptr<std::int32_t>();
     b.window_begin = window_begin.data_ptr<std::int32_t>();
     b.window_rows = window_rows.data_ptr<std::int32_t>();
     b.episode = episode.data_ptr<std::int64_t>();
@@ -147,8 +148,9 @@ struct Portfolios::State {
     out.last.bar = at::empty({count}, floats.dtype(at::kInt));
     // A new tensor at each step: observations given out earlier keep their values.
     account_now = at::empty({count, 1 + rules.assets}, floats);
-    accounts.bar = accounts.bar.clone();
+    const at::Tensor bar_from = std::exchange(accounts.bar, at::empty({count}, floats.dtype(at::kInt)));
     Batch<R> b = batch<R>();
+    b.bar_from = bar_from.const_data_ptr<std::int32_t>();
     if (exact_reward.defined()) b.reward_exact = exact_reward.data_ptr<R>();
     b.action = action.data_ptr<float>();
     b.reward = out.reward.data_ptr<float>();
@@ -162,7 +164,7 @@ struct Portfolios::State {
     } else {
       step_on_gpu(b, current_stream(device));
     }
-    ++counted_steps;
+    if (reward_terms.defined()) ++counted_steps;
     return out;
   }
 
@@ -302,8 +304,7 @@ at::Tensor Portfolios::take_reward_terms() {
   State& s = *state_;
   const double samples = static_cast<double>(s.count) * static_cast<double>(std::max<std::int64_t>(1, s.counted_steps));
   const at::Tensor means = s.reward_terms.sum(1).div(samples).cpu();
-  s.reward_terms.zero_();
-  s.counted_steps = 0;
+  s.reward_terms.reset();
   return means;
 }
 

@@ -90,8 +90,8 @@ class Portfolios final : public Environment {
   at::Tensor benchmark_value() const;  // [N] real: E, the equal-weight portfolio bought at the window's start
   at::Tensor exact_reward()
       const;  // [N] real: the last step's reward before rounding to float32; only with terminal_sum
-  // Mean |reward| of each term since construction, and resets the sums: difference to equal weight, return, cash bonus,
-  // reserve, concentration, drawdown, volatility. [terms] float64
+  // Mean |reward| of each term since construction, once: they are not summed any longer. Difference to equal weight,
+  // return, cash bonus, reserve, concentration, drawdown, volatility. [terms] float64
   at::Tensor take_reward_terms();
   // True when a non-finite action was seen since the last call: an error of the caller (reads the device).
   bool take_bad_action();

@@ -27,19 +27,20 @@ struct Batch {
   bool fixed_windows;  // never reset
   bool terminal_sum;
   // Carried across bars.
-  R* cash;                 // [N]
-  R* holding;              // [n, N]
-  R* peak;                 // [n, N]
-  std::uint8_t* cooldown;  // [n, N]
-  R* value;                // [N]
-  R* benchmark;            // [N]
-  R* fees;                 // [N]
-  R* turnover;             // [N]
-  std::int32_t* orders;    // [N]
-  R* value_peak;           // [N]
-  R* returns;              // [kVolatilityBars, N]: ring, written at (t mod kVolatilityBars)
-  R* discounted_sum;       // [N]
-  std::int32_t* bar;       // [N] the market's row
+  R* cash;                       // [N]
+  R* holding;                    // [n, N]
+  R* peak;                       // [n, N]
+  std::uint8_t* cooldown;        // [n, N]
+  R* value;                      // [N]
+  R* benchmark;                  // [N]
+  R* fees;                       // [N]
+  R* turnover;                   // [N]
+  std::int32_t* orders;          // [N]
+  R* value_peak;                 // [N]
+  R* returns;                    // [kVolatilityBars, N]: ring, written at (t mod kVolatilityBars)
+  R* discounted_sum;             // [N]
+  const std::int32_t* bar_from;  // [N] the market's row before the step
+  std::int32_t* bar;             // [N] and after it; may be the same memory
   // Set at an episode's start.
   std::int32_t* window_begin;  // [N]
   std::int32_t* window_rows;   // [N] T
@@ -131,11 +132,13 @@ template <class V>
 struct Lanes {
   using Bytes = std::uint8_t;
   using Ints = std::int32_t;
+  using Floats = float;
   using Doubles = double;
   template <class To, class From>
   RISTRETTO_HOST_DEVICE static To convert(From from) {
     return static_cast<To>(from);
   }
+  RISTRETTO_HOST_DEVICE static bool any(bool mask) { return mask; }
 };
 
 // `kLanes` neighbouring numbers of memory as one V. A scalar V has one lane.
@@ -158,6 +161,33 @@ RISTRETTO_HOST_DEVICE V gather(const Element& element) {
   return load<V, R, kLanes>(values);
 }
 
+RISTRETTO_HOST_DEVICE bool negation(bool mask) { return !mask; }
+template <class M>
+RISTRETTO_HOST_DEVICE M negation(M mask) {
+  return ~mask;
+}
+
+template <class V, int kLanes>
+RISTRETTO_HOST_DEVICE void store_flags(bool* to, Mask<V> flags) {
+  using Bytes = typename Lanes<V>::Bytes;
+  const Bytes bytes = Lanes<V>::template convert<Bytes>(flags) & 1;
+  std::memcpy(to, &bytes, kLanes);
+}
+
+// Portfolio k, whose fixed window has ended: nothing moves.
+template <class R>
+RISTRETTO_HOST_DEVICE void stand_still(const Batch<R>& batch, std::int64_t k) {
+  const int n = batch.rules.assets;
+  batch.reward[k] = 0;
+  if (batch.reward_exact != nullptr) batch.reward_exact[k] = 0;
+  batch.terminated[k] = batch.truncated[k] = false;
+  batch.bar[k] = batch.bar_before_reset[k] = batch.bar_from[k];
+  float* const seen = batch.account_before_reset + k * (n + 1);
+  seen[0] = static_cast<float>(batch.cash[k]);
+  for (int i = 0; i < n; ++i) seen[1 + i] = static_cast<float>(batch.holding[i * batch.portfolios + k]);
+  std::memcpy(batch.account_now + k * (n + 1), seen, static_cast<std::size_t>(n + 1) * sizeof(float));
+}
+
 // One bar for portfolios k .. k + kLanes - 1.
 template <class V, class R, int kLanes>
 RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
@@ -167,31 +197,34 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
   const std::int32_t first = first_step(rules.lookback);
   using Bytes = typename Lanes<V>::Bytes;
   using Ints = typename Lanes<V>::Ints;
+  using Floats = typename Lanes<V>::Floats;
   using Doubles = typename Lanes<V>::Doubles;
+
+  const Ints begin = load<Ints, std::int32_t, kLanes>(batch.window_begin + k);
+  const Ints rows = load<Ints, std::int32_t, kLanes>(batch.window_rows + k);
+  const Ints before = load<Ints, std::int32_t, kLanes>(batch.bar_from + k);
+  const Ints last = rows - (rules.lookback + 1);  // last_step()
+  if (Lanes<V>::any(before - begin >= last)) {    // rare, and only at the end of backtests
+    if constexpr (kLanes > 1) {
+      for (int lane = 0; lane < kLanes; ++lane) step_lanes<R, R, 1>(batch, k + lane);
+    } else {
+      stand_still(batch, k);
+    }
+    return;
+  }
+  const Ints row = before + 1, t = row - begin;
 
   Account<V> account;
   Bar<V> bar;
-  std::int32_t row[kLanes], t[kLanes], last[kLanes];
-  bool standing[kLanes];  // its fixed window has ended: nothing moves
-  bool any_standing = false;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    const std::int32_t begin = batch.window_begin[k + lane];
-    last[lane] = last_step(batch.window_rows[k + lane], rules.lookback);
-    standing[lane] = batch.bar[k + lane] - begin >= last[lane];
-    row[lane] = batch.bar[k + lane] + (standing[lane] ? 0 : 1);
-    t[lane] = row[lane] - begin;
-    any_standing = any_standing || standing[lane];
-  }
   bool all_finite = true;
   for (int j = 0; j < kLanes * n; ++j) all_finite = all_finite & is_finite(batch.action[k * n + j]);
-  bar.progress = gather<V, R, kLanes>([&](int lane) {
-    const std::int32_t horizon = last[lane] - first;
-    const R progress = static_cast<R>(t[lane] - first) / static_cast<R>(horizon < 1 ? 1 : horizon);
-    return progress > R{1} ? R{1} : progress;
-  });
   if (!all_finite) *batch.bad_action = 1;
+  const V horizon = larger<V>(Lanes<V>::template convert<V>(last - first), lanes<V>(1));
+  bar.progress = smaller<V>(Lanes<V>::template convert<V>(t - first) / horizon, lanes<V>(1));
+  std::int32_t row_of[kLanes];
+  store<Ints, std::int32_t, kLanes>(row_of, row);
   for (int i = 0; i < n; ++i) {
-    bar.price[i] = gather<V, R, kLanes>([&](int lane) { return batch.price[std::int64_t{row[lane]} * n + i]; });
+    bar.price[i] = gather<V, R, kLanes>([&](int lane) { return batch.price[std::int64_t{row_of[lane]} * n + i]; });
     bar.action[i] = gather<V, R, kLanes>([&](int lane) {
       const float action = batch.action[(k + lane) * n + i];
       return static_cast<R>(all_finite || is_finite(action) ? action : 0.0f);
@@ -210,9 +243,11 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
   account.orders = Lanes<V>::template convert<V>(load<Ints, std::int32_t, kLanes>(batch.orders + k));
   account.value_peak = rules.max_drawdown_penalty > 0 ? load<V, R, kLanes>(batch.value_peak + k) : V{};
   bar.mean_return = V{};
+  std::int32_t made[kLanes];  // bars of the episode before this one
+  store<Ints, std::int32_t, kLanes>(made, t - (first + 1));
   if (rules.volatility_penalty > 0) {
     bar.mean_return = gather<V, R, kLanes>([&](int lane) {
-      const int known = t[lane] - 1 - first < kVolatilityBars ? t[lane] - 1 - first : kVolatilityBars;
+      const int known = made[lane] < kVolatilityBars ? made[lane] : kVolatilityBars;
       R sum{};
       for (int j = 0; j < known; ++j) sum += batch.returns[j * stride + k + lane];
       return known > 0 ? sum / static_cast<R>(known) : R{};
@@ -221,77 +256,74 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
 
   const Reward<V> reward = step<V>(account, bar, rules);
 
-  R total[kLanes], value[kLanes];
-  store<V, R, kLanes>(total, reward.total);
-  store<V, R, kLanes>(value, account.value);
-  if constexpr (kLanes > 1) {
-    if (any_standing) {  // rare, and only at the end of backtests: the lanes that stand still keep their memory
-      for (int lane = 0; lane < kLanes; ++lane) step_lanes<R, R, 1>(batch, k + lane);
-      return;
+  for (int i = 0; i < n; ++i) {
+    store<V, R, kLanes>(batch.holding + i * stride + k, account.holding[i]);
+    const Ints cooldown = Lanes<V>::template convert<Ints>(account.cooldown[i]);
+    store<Bytes, std::uint8_t, kLanes>(batch.cooldown + i * stride + k, Lanes<V>::template convert<Bytes>(cooldown));
+    if (rules.trailing_stop_pct > 0) store<V, R, kLanes>(batch.peak + i * stride + k, account.peak[i]);
+  }
+  store<V, R, kLanes>(batch.cash + k, account.cash);
+  store<V, R, kLanes>(batch.value + k, account.value);
+  store<V, R, kLanes>(batch.benchmark + k, account.benchmark);
+  store<V, R, kLanes>(batch.fees + k, account.fees);
+  store<V, R, kLanes>(batch.turnover + k, account.turnover);
+  store<Ints, std::int32_t, kLanes>(batch.orders + k, Lanes<V>::template convert<Ints>(account.orders));
+  if (rules.max_drawdown_penalty > 0) store<V, R, kLanes>(batch.value_peak + k, account.value_peak);
+  if (rules.volatility_penalty > 0) {
+    R bar_return[kLanes];
+    store<V, R, kLanes>(bar_return, reward.bar_return);
+    for (int lane = 0; lane < kLanes; ++lane) {
+      batch.returns[made[lane] % kVolatilityBars * stride + k + lane] = bar_return[lane];
     }
   }
-  if (!any_standing) {
-    for (int i = 0; i < n; ++i) {
-      store<V, R, kLanes>(batch.holding + i * stride + k, account.holding[i]);
-      const Ints cooldown = Lanes<V>::template convert<Ints>(account.cooldown[i]);
-      store<Bytes, std::uint8_t, kLanes>(batch.cooldown + i * stride + k, Lanes<V>::template convert<Bytes>(cooldown));
-      if (rules.trailing_stop_pct > 0) store<V, R, kLanes>(batch.peak + i * stride + k, account.peak[i]);
-    }
-    store<V, R, kLanes>(batch.cash + k, account.cash);
-    store<V, R, kLanes>(batch.value + k, account.value);
-    store<V, R, kLanes>(batch.benchmark + k, account.benchmark);
-    store<V, R, kLanes>(batch.fees + k, account.fees);
-    store<V, R, kLanes>(batch.turnover + k, account.turnover);
-    store<Ints, std::int32_t, kLanes>(batch.orders + k, Lanes<V>::template convert<Ints>(account.orders));
-    if (rules.max_drawdown_penalty > 0) store<V, R, kLanes>(batch.value_peak + k, account.value_peak);
-    if (rules.volatility_penalty > 0) {
-      R bar_return[kLanes];
-      store<V, R, kLanes>(bar_return, reward.bar_return);
-      for (int lane = 0; lane < kLanes; ++lane) {
-        batch.returns[(t[lane] - 1 - first) % kVolatilityBars * stride + k + lane] = bar_return[lane];
-      }
-    }
-    if (batch.reward_terms != nullptr) {
-      // Only those that the rules have: the sums are the widest part of a portfolio's memory.
-      const bool has[kRewardTermCount] = {true,
-                                          true,
-                                          true,
-                                          rules.min_cash_reserve > 0,
-                                          rules.concentration_penalty > 0,
-                                          rules.max_drawdown_penalty > 0,
-                                          rules.volatility_penalty > 0};
-      for (int term = 0; term < kRewardTermCount; ++term) {
-        if (!has[term]) continue;
-        double* const sum = batch.reward_terms + term * stride + k;
-        const Doubles part = Lanes<V>::template convert<Doubles>(magnitude<V>(reward.term[term]));
-        store<Doubles, double, kLanes>(sum, load<Doubles, double, kLanes>(sum) + part);
-      }
+  if (batch.reward_terms != nullptr) {
+    // Only those that the rules have: the sums are the widest part of a portfolio's memory.
+    const bool has[kRewardTermCount] = {true,
+                                        true,
+                                        true,
+                                        rules.min_cash_reserve > 0,
+                                        rules.concentration_penalty > 0,
+                                        rules.max_drawdown_penalty > 0,
+                                        rules.volatility_penalty > 0};
+    for (int term = 0; term < kRewardTermCount; ++term) {
+      if (!has[term]) continue;
+      double* const sum = batch.reward_terms + term * stride + k;
+      const Doubles part = Lanes<V>::template convert<Doubles>(magnitude<V>(reward.term[term]));
+      store<Doubles, double, kLanes>(sum, load<Doubles, double, kLanes>(sum) + part);
     }
   }
+
+  const Mask<V> ended = Lanes<V>::template convert<Mask<V>>(t >= last);
+  const Mask<V> solvent = V{} < account.value;
+  V given = reward.total;
+  if (batch.terminal_sum) {
+    const V sum = lanes<V>(rules.gamma) * load<V, R, kLanes>(batch.discounted_sum + k) + given;
+    store<V, R, kLanes>(batch.discounted_sum + k, sum);
+    given = select<V>(ended, sum, given);
+  }
+  if (batch.reward_exact != nullptr) store<V, R, kLanes>(batch.reward_exact + k, given);
+  store<Floats, float, kLanes>(batch.reward + k, Lanes<V>::template convert<Floats>(given));
+  store_flags<V, kLanes>(batch.terminated + k, negation(solvent));
+  store_flags<V, kLanes>(batch.truncated + k, both(ended, solvent));
+  store<Ints, std::int32_t, kLanes>(batch.bar_before_reset + k, row);
+  store<Ints, std::int32_t, kLanes>(batch.bar + k, row);
+  float* const seen = batch.account_before_reset + k * (n + 1);
+  float* const now = batch.account_now + k * (n + 1);
+  for (int i = 0; i <= n; ++i) {
+    float column[kLanes];
+    store<Floats, float, kLanes>(column,
+                                 Lanes<V>::template convert<Floats>(i == 0 ? account.cash : account.holding[i - 1]));
+    for (int lane = 0; lane < kLanes; ++lane) seen[lane * (n + 1) + i] = column[lane];
+  }
+  std::memcpy(now, seen, static_cast<std::size_t>(kLanes * (n + 1)) * sizeof(float));
+  if (batch.fixed_windows || !(Lanes<V>::any(ended) || Lanes<V>::any(negation(solvent)))) return;
   for (int lane = 0; lane < kLanes; ++lane) {
     const std::int64_t world = k + lane;
-    const bool ended = !standing[lane] && t[lane] >= last[lane];
-    const bool bankrupt = !standing[lane] && !(value[lane] > R{});
-    R given = standing[lane] ? R{} : total[lane];
-    if (batch.terminal_sum && !standing[lane]) {
-      batch.discounted_sum[world] = static_cast<R>(rules.gamma) * batch.discounted_sum[world] + given;
-      if (ended) given = batch.discounted_sum[world];
-    }
-    batch.reward[world] = static_cast<float>(given);
-    if (batch.reward_exact != nullptr) batch.reward_exact[world] = given;
-    batch.terminated[world] = bankrupt;
-    batch.truncated[world] = ended && !bankrupt;
-    batch.bar[world] = row[lane];
-    batch.bar_before_reset[world] = row[lane];
-    float* const before = batch.account_before_reset + world * (n + 1);
-    float* const now = batch.account_now + world * (n + 1);
-    before[0] = now[0] = static_cast<float>(batch.cash[world]);
-    for (int i = 0; i < n; ++i) before[1 + i] = now[1 + i] = static_cast<float>(batch.holding[i * stride + world]);
-    if ((ended || bankrupt) && !batch.fixed_windows) {
-      begin_episode<R>(batch, world);
-      now[0] = static_cast<float>(batch.cash[world]);
-      for (int i = 0; i < n; ++i) now[1 + i] = static_cast<float>(batch.holding[i * stride + world]);
-    }
+    if (!batch.terminated[world] && !batch.truncated[world]) continue;
+    begin_episode<R>(batch, world);
+    float* const opened = now + lane * (n + 1);
+    opened[0] = static_cast<float>(batch.cash[world]);
+    for (int i = 0; i < n; ++i) opened[1 + i] = 0;
   }
 }
 

@@ -232,7 +232,7 @@ TEST_CASE("step: all instruction sets and the scalar text give equal bits") {
     b.cash = cash.data(), b.value = value.data(), b.benchmark = benchmark.data(), b.fees = fees.data();
     b.turnover = turnover.data(), b.value_peak = value_peak.data(), b.discounted_sum = sum.data();
     b.holding = held.data(), b.peak = peak.data(), b.capital_units = units.data(), b.returns = returns.data();
-    b.cooldown = cooldown.data(), b.orders = orders.data(), b.bar = bar.data();
+    b.cooldown = cooldown.data(), b.orders = orders.data(), b.bar_from = b.bar = bar.data();
     b.window_begin = begin.data(), b.window_rows = rows.data(), b.episode = episode.data();
     b.reward = reward.data(), b.bar_before_reset = before.data();
     b.account_before_reset = account_before.data(), b.account_now = account_now.data();

@@ -124,6 +124,7 @@ void Trainer::State::restore() {
   rewards.restore(agents::with_prefix(checkpoint.tensors, "rewards/"));
   environment.restore(agents::with_prefix(checkpoint.tensors, "environment/"));
   iteration = parse_number<std::int64_t>(field("iteration")).value_or(0);
+  if (iteration > 0) environment.take_reward_terms();  // of the first rollout, and noted then
   environment_steps = parse_number<std::int64_t>(field("environment_steps")).value_or(0);
   optimizer_steps = parse_number<std::int64_t>(field("optimizer_steps")).value_or(0);
   seconds = parse_number<double>(field("seconds")).value_or(0);
