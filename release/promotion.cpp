@@ -38,7 +38,7 @@ class VersionStore::Change {
       : store_(store),
         name_(name),
         versions_(store.versions_of(name)),
-        lock_((fs::create_directories(versions_), versions_ / kLock), purpose, store.options_.lock_wait_seconds) {
+        lock_((make(versions_), versions_ / kLock), purpose, store.options_.lock_wait_seconds) {
     remove_leftovers();
     settle();
   }
@@ -154,6 +154,13 @@ class VersionStore::Change {
   }
 
  private:
+  // A link is durable only where the directories that it leads through are.
+  static void make(const fs::path& versions) {
+    if (!fs::create_directories(versions)) return;
+    sync_path(versions.parent_path());
+    sync_path(versions.parent_path().parent_path());
+  }
+
   void step(const char* what) const {
     if (store_.options_.before_step) store_.options_.before_step(what);
   }
@@ -222,14 +229,35 @@ void VersionStore::serve(const std::string& name, const std::string& version,
   Change change(*this, name, "promote");
   change.adopt();
   const auto now = served(name);
+  if (now == id) return;  // also where a process died behind the switch and is asked again
   if (now != expected) {
     throw Error(Fault::refused,
                 str(name, " serves ", now.value_or("nothing"), " by now, and version ", id, " was judged against ",
                     expected.value_or("nothing")),
                 "judge it again, against what is served");
   }
-  if (now == id) return;
   change.serve("promotion", id, reason, gates);
+}
+
+std::string VersionStore::before(const std::string& name) const {
+  const auto now = served(name);
+  if (!now) return "";
+  const std::vector<Json> events = history(name);
+  // What was served when it was put in service: not what it was judged against first, if it was judged twice.
+  for (auto event = events.rbegin(); event != events.rend(); ++event) {
+    const std::string kind = text_field(*event, "event");
+    if (text_field(*event, "version") != *now || (kind != "promotion" && kind != "found")) continue;
+    if (const std::string previous = text_field(*event, "previous"); !previous.empty()) return previous;
+  }
+  for (const Version& version : list(name)) {
+    if (version.served && !version.parent.empty()) return version.parent;
+  }
+  for (const Json& event : events) {  // where the manifest of what is served cannot be read any more
+    if (text_field(event, "event") == "publication" && text_field(event, "version") == *now) {
+      return text_field(event, "previous");
+    }
+  }
+  return "";
 }
 
 std::string VersionStore::rollback(const std::string& name, const std::optional<std::string>& to,
@@ -241,15 +269,7 @@ std::string VersionStore::rollback(const std::string& name, const std::optional<
   if (to) {
     target = find(name, *to);
   } else {
-    for (const Version& version : list(name)) {
-      if (version.served) target = version.parent;
-    }
-    for (const Json& event : history(name)) {  // where the manifest of what is served cannot be read any more
-      if (target.empty() && now && text_field(event, "event") == "publication" &&
-          text_field(event, "version") == *now) {
-        target = text_field(event, "previous");
-      }
-    }
+    target = before(name);
     if (target.empty()) {
       throw Error(Fault::usage, str(name, " serves ", now.value_or("nothing"), ", which has no version before it"),
                   "name the version that is meant (--to)");
@@ -264,6 +284,7 @@ std::string VersionStore::rollback(const std::string& name, const std::optional<
 std::vector<std::string> VersionStore::prune(const std::string& name, std::int64_t keep, bool dry_run) {
   const auto removable = [&] {
     const std::vector<Version> all = list(name);
+    const std::string previous = before(name);
     std::string parent;
     for (const Version& version : all) {
       if (version.served) parent = version.parent;
@@ -271,7 +292,8 @@ std::vector<std::string> VersionStore::prune(const std::string& name, std::int64
     std::vector<std::string> ids;
     for (std::size_t k = 0; k < all.size(); ++k) {
       const bool newest = static_cast<std::int64_t>(all.size() - k) <= keep;
-      if (newest || all[k].served || all[k].id == parent || all[k].status == "proven") continue;
+      if (newest || all[k].served || all[k].id == parent || all[k].id == previous || all[k].status == "proven")
+        continue;
       ids.push_back(all[k].id);
     }
     return ids;

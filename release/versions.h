@@ -87,10 +87,13 @@ class VersionStore {
   // Throws Error(refused) where something else is served by now, Error(incompatible) where the version does not verify.
   void serve(const std::string& name, const std::string& version, const std::optional<std::string>& expected,
              const std::string& reason, const Json& gates = Json::array());
-  // Puts `to`, or the parent of what is served, back in service; returns it. Throws Error(usage) where there is none.
+  // Puts `to`, or what was served before, back in service; returns it. Throws Error(usage) where there is none.
   std::string rollback(const std::string& name, const std::optional<std::string>& to, const std::string& reason);
-  // Removes all but the newest `keep` versions, what is served, its parent and what is proven; the only way in which a
-  // version is ever removed. Returns their ids, oldest first; dry_run: the same, and nothing is changed.
+  // What was served when the version that is served now was put in service; "" for none.
+  std::string before(const std::string& name) const;
+  // Removes all but the newest `keep` versions, what is served, what was before and its parent, and what is proven; the
+  // only way in which a version is ever removed. Returns their ids, oldest first; dry_run: the same, and nothing is
+  // changed.
   std::vector<std::string> prune(const std::string& name, std::int64_t keep, bool dry_run);
   // Records that a candidate was refused; `version` is null for one that was not published.
   void refuse(const std::string& name, const std::optional<std::string>& version, const std::string& reason,

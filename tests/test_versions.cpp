@@ -155,6 +155,44 @@ TEST_CASE("versions: a second version has the first as parent, and rollback goes
   CHECK((fault_of([&] { store.rollback(kName, "7", ""); }) == Fault::usage));
 }
 
+TEST_CASE("versions: a version judged a second time rolls back to what it replaced, which prune leaves") {
+  const Scratch scratch;
+  VersionStore store(scratch / "deployments");
+  const std::string first = promote(store, scratch, 0.25);
+  const std::string second = store.publish(kName, staged(scratch, 0.5), {first, "unproven", {}});
+  const std::string third = promote(store, scratch, 0.75);
+  store.serve(kName, second, third, "better, when it was judged again");
+  CHECK(store.before(kName) == third);
+  promote(store, scratch, 0.875);
+  store.rollback(kName, std::nullopt, "it lost");
+  CHECK(store.served(kName) == second);
+  CHECK(store.before(kName) == third);
+  const std::vector<std::string> removed = store.prune(kName, 1, false);
+  CHECK(removed.empty());  // the newest, what is served, what was before it and its parent
+  CHECK(store.rollback(kName, std::nullopt, "it lost too") == third);
+}
+
+TEST_CASE("versions: a promoter that died behind the switch finds its version served") {
+  const Scratch scratch;
+  VersionStore store(scratch / "deployments");
+  const std::string first = promote(store, scratch, 0.25);
+  const std::string second = store.publish(kName, staged(scratch, 0.5), {first, "unproven", {}});
+  struct Died {};
+  StoreOptions dying;
+  bool switched = false;
+  dying.before_step = [&](const char* step) {
+    if (switched && std::string(step) == "history") throw Died{};
+    switched = switched || std::string(step) == "serve: switch";
+  };
+  VersionStore other(scratch / "deployments", dying);
+  CHECK_THROWS_AS(other.serve(kName, second, first, "better"), Died);
+  CHECK(store.served(kName) == second);
+  CHECK_NOTHROW(store.serve(kName, second, first, "better"));
+  CHECK(store.served(kName) == second);
+  CHECK((events_of(store).back() == "found"));
+  CHECK(store.before(kName) == first);
+}
+
 TEST_CASE("versions: rollback leaves a version whose manifest is destroyed") {
   const Scratch scratch;
   VersionStore store(scratch / "deployments");
