@@ -22,6 +22,7 @@ double log_sum_of_exponentials(std::vector<double>& row) {
   const double largest = *std::max_element(row.begin(), row.end());
   double* x = row.data();
   const std::size_t n = row.size();
+  // Two loops: a choice in the second would keep it to one element at a time.
   for (std::size_t i = 0; i < n; ++i) x[i] = std::max(x[i] - largest, kSmallestExponent);
   for (std::size_t i = 0; i < n; ++i) x[i] = exp_of_negative(x[i]);
   double sums[4] = {};  // four, as each addition waits for the one before
@@ -43,18 +44,19 @@ std::vector<std::uint32_t> ascending(const std::vector<double>& numbers) {
   };
   std::vector<Item> items, sorted(numbers.size());
   std::array<std::array<std::uint32_t, kValues>, kBytes> counts{};
+  const auto value_of_byte = [](std::uint64_t key, std::size_t byte) { return (key >> (8 * byte)) % kValues; };
   for (const double number : numbers) {
     const auto bits = std::bit_cast<std::uint64_t>(number + 0.0);  // -0 is 0
     constexpr std::uint64_t kSign = std::uint64_t{1} << 63;
     const std::uint64_t key = bits & kSign ? ~bits : bits | kSign;
     items.push_back({key, static_cast<std::uint32_t>(items.size())});
-    for (std::size_t byte = 0; byte < kBytes; ++byte) ++counts[byte][key >> 8 * byte & 0xff];
+    for (std::size_t byte = 0; byte < kBytes; ++byte) ++counts[byte][value_of_byte(key, byte)];
   }
   for (std::size_t byte = 0; byte < kBytes; ++byte) {
     std::array<std::uint32_t, kValues>& begins = counts[byte];
     if (std::find(begins.begin(), begins.end(), items.size()) != begins.end()) continue;  // one value
     std::exclusive_scan(begins.begin(), begins.end(), begins.begin(), 0u);
-    for (const Item& item : items) sorted[begins[item.key >> 8 * byte & 0xff]++] = item;
+    for (const Item& item : items) sorted[begins[value_of_byte(item.key, byte)]++] = item;
     items.swap(sorted);
   }
   std::vector<std::uint32_t> places;
@@ -210,6 +212,7 @@ void ParzenEstimator::Axis::prepare_numeric(const std::vector<double>& observati
   upper_shares(cut_above);
   double last_sigma = 1, log_sigma = 0;  // widths repeat
   for (std::size_t k = 0; k <= n; ++k) {
+    // As no kernel is wider than the range, one inside leaves at least a third of itself there: no digits cancel.
     const bool inside = cut_low <= mu[k] && mu[k] <= cut_high;
     log_norm[k] = inside ? std::log(1 - (cut_below[k] + cut_above[k]))
                          : log_normal_mass((cut_low - mu[k]) / sigma[k], (cut_high - mu[k]) / sigma[k]);
@@ -246,7 +249,7 @@ ParzenEstimator::Axis::Stepped ParzenEstimator::Axis::stepped_log_densities(cons
   for (const double x : xs) stepped[x].reserve(distinct.size());
   // Kernels of one width have one mass in all steps as far away: by width, [whole steps away].
   std::map<double, std::vector<double>> masses;
-  constexpr double kMostSteps = 4096, kUnknown = std::numeric_limits<double>::quiet_NaN();
+  constexpr double kMostSteps = 1024, kUnknown = std::numeric_limits<double>::quiet_NaN();
   for (const std::size_t k : distinct) {
     std::vector<double>& known = masses[sigma[k]];
     for (auto& [x, densities] : stepped) {

@@ -55,8 +55,8 @@ double log_normal_cdf(double x) {
 // J. F. Hart et al., Computer Approximations (1968), number 5666, with the coefficients of G. West, Better
 // Approximations to Cumulative Normal Functions (2005).
 void upper_shares(std::vector<double>& z) {
-  constexpr double kFarthest = 37;                 // above which e^(-z^2 / 2) is no normal number
-  for (double& x : z) x = std::min(x, kFarthest);  // apart: a branch would keep the next loop to one element at a time
+  constexpr double kFarthest = 37;  // above which e^(-z^2 / 2) is no normal number
+  for (double& x : z) x = std::min(x, kFarthest);
   double* x = z.data();
   const std::size_t n = z.size();
   for (std::size_t i = 0; i < n; ++i) {

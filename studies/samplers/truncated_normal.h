@@ -9,7 +9,8 @@ namespace ristretto::studies {
 double log_normal_cdf(double x);
 // ln(exp(p) - exp(q)), p >= q.
 double log_difference(double p, double q);
-// Each z >= 0 becomes the standard normal's share above it, to 1e-15 of 1. For many: they are computed several at once.
+// Each z >= 0 becomes the standard normal's share above it, to 1e-15 of 1; a z < 0 becomes any number. For many: they
+// are computed several at once.
 void upper_shares(std::vector<double>& z);
 // ln of the standard normal's share between a and b, a <= b.
 double log_normal_mass(double a, double b);
