@@ -228,6 +228,100 @@ TEST_CASE("samplers: the parts alone are NumPy's, SciPy's and Optuna's") {
   }
 }
 
+TEST_CASE("samplers: a normal's shares, many at once, are those of one at a time") {
+  constexpr double kRounding = 1e-15;  // of 1, as upper_shares promises
+  std::vector<double> shares;
+  for (int i = 0; i <= 4000; ++i) shares.push_back(0.01 * i);
+  const std::vector<double> z = shares;
+  upper_shares(shares);
+  for (std::size_t i = 0; i < z.size(); ++i) {
+    CAPTURE(z[i]);
+    CHECK(std::abs(shares[i] - std::exp(log_normal_cdf(-z[i]))) <= kRounding);
+  }
+}
+
+TEST_CASE("samplers: widths of kernels are those of neighbours sorted by comparing") {
+  RandomState random(3);
+  std::vector<double> observed = {0.0, -0.0, 3.5, -3.5, 1e-300, -1e-300, 1e12, -1e12};
+  for (int i = 0; i < 300; ++i) {
+    observed.push_back(random.uniform(-5, 5));
+    observed.push_back(std::floor(random.uniform(-5, 5)));
+    observed.push_back(1 + 1e-15 * std::floor(random.uniform(0, 9)));
+  }
+  std::vector<std::size_t> order(observed.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return observed[a] < observed[b]; });
+  const std::vector<double> sigmas = neighbour_sigmas(observed, -5, 5, false);
+  for (std::size_t j = 1; j + 1 < order.size(); ++j) {
+    const double x = observed[order[j]];
+    const double gap = std::max(x - observed[order[j - 1]], observed[order[j + 1]] - x);
+    CHECK(sigmas[order[j]] == std::clamp(gap, 0.1, 10.0));
+  }
+}
+
+TEST_CASE("samplers: the density of many kernels is the sum of the formulas of one at a time") {
+  constexpr double kRounding = 1e-12;
+  const std::string a = "a", b = "b", c = "c";
+  const std::vector<agents::Range> ranges = {agents::FloatRange{-5, 5},        agents::FloatRange{1e-5, 1e-1, 0, true},
+                                             agents::IntRange{1, 64},          agents::IntRange{1, 9, 1, true},
+                                             agents::FloatRange{0, 0.6, 0.05}, agents::IntRange{0, 900000, 3},
+                                             agents::Choices{{a, b, c}}};
+  for (const Profile profile : {Profile::optuna_3_1, Profile::optuna_4_9, Profile::optuna_5_0}) {
+    for (const agents::Range& range : ranges) {
+      RandomState random(5);
+      std::vector<double> observed;
+      for (int i = 0; i < 200; ++i) observed.push_back(*internal_value(range, random_value(random, range, profile)));
+      // As of a trial whose range was wider.
+      if (!std::holds_alternative<agents::Choices>(range)) observed[7] = observed[70] * 1e3 + 1;
+      const ParzenEstimator estimator({{"x", range}}, {observed}, false, profile);
+      const Samples samples = estimator.sample(random, 24);
+      const std::vector<double> densities = estimator.log_density(samples);
+
+      const std::size_t n = observed.size();
+      std::vector<double> weights = observation_weights(n);
+      weights.push_back(1);
+      const double all = std::accumulate(weights.begin(), weights.end(), 0.0);
+      const auto* real = std::get_if<agents::FloatRange>(&range);
+      const auto* whole = std::get_if<agents::IntRange>(&range);
+      const bool log = real ? real->log : whole && whole->log;
+      const double step = real ? real->step : whole ? static_cast<double>(whole->step) : 0;
+      const bool stepped = step > 0 && (!log || profile > Profile::optuna_3_1);
+      for (std::size_t i = 0; i < densities.size(); ++i) {
+        const double x = samples[0][i];
+        double sum = 0;
+        if (!real && !whole) {
+          for (std::size_t k = 0; k <= n; ++k) {
+            const double base = 1.0 / static_cast<double>(n + 1);
+            const double p = k == n ? 1.0 / 3 : ((observed[k] == x ? 1 : 0) + base) / (3 * base + 1);
+            sum += weights[k] / all * p;
+          }
+        } else {
+          const Scale scale = scale_of(range);
+          const auto scaled = [&](double value) { return log ? std::log(value) : value; };
+          std::vector<double> mu;
+          for (const double value : observed) mu.push_back(scaled(value));
+          std::vector<double> sigma = neighbour_sigmas(mu, scale.low, scale.high, profile == Profile::optuna_3_1);
+          mu.push_back((scale.low + scale.high) / 2);
+          sigma.push_back(scale.high - scale.low);
+          for (std::size_t k = 0; k <= n; ++k) {
+            const auto z = [&](double value) { return (value - mu[k]) / sigma[k]; };
+            double p = -log_normal_mass(z(scale.low), z(scale.high));
+            if (stepped) {
+              p += log_normal_mass(z(scaled(x - step / 2)), z(scaled(x + step / 2)));
+            } else {
+              p -= 0.5 * z(scaled(x)) * z(scaled(x)) + 0.5 * std::log(2 * std::numbers::pi);
+              if (profile > Profile::optuna_3_1) p -= std::log(sigma[k]);
+            }
+            sum += weights[k] / all * std::exp(p);
+          }
+        }
+        INFO("range ", range.index(), ", step ", step, ", log ", log, ", x ", x);
+        CHECK(densities[i] == doctest::Approx(std::log(sum)).epsilon(kRounding));
+      }
+    }
+  }
+}
+
 TEST_CASE("samplers: good and bad trials are Optuna's") {
   const Json parts = read_file(kSamplerGolden + "parts_4.9.0.json");
   const Json studies = read_file(kSamplerGolden + "histories.json");

@@ -1,12 +1,14 @@
 #include "studies/samplers/parzen.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <map>
-#include <numbers>
 #include <numeric>
 
+#include "studies/samplers/exponential.h"
 #include "studies/samplers/random.h"
 #include "studies/samplers/truncated_normal.h"
 
@@ -15,38 +17,14 @@ namespace {
 
 constexpr double kLogSqrt2Pi = 0.91893853320467274178;
 
-// ln of the sum of exp(row[i]); overwrites the row. As fast as many calls of std::exp are slow: a plain loop without
-// branches, which the compiler turns into one over several elements. exp(x) = 2^k exp(r), |r| <= ln(2) / 2, exp(r) by
-// its series to r^12, where 2^-53 is reached.
+// ln of the sum of exp(row[i]); overwrites the row.
 double log_sum_of_exponentials(std::vector<double>& row) {
-  constexpr double kLog2E = std::numbers::log2e, kRound = 0x1.8p52;  // adding kRound leaves k in the last bits
-  constexpr double kLn2High = 0x1.62e42fefa38p-1, kLn2Low = 0x1.ef35793c7673p-45;
-  constexpr double kSmallest = -700;  // of what e^x is a normal number
   const double largest = *std::max_element(row.begin(), row.end());
   double* x = row.data();
   const std::size_t n = row.size();
-  for (std::size_t i = 0; i < n; ++i) {
-    double y = x[i] - largest;
-    y = y > kSmallest ? y : kSmallest;
-    const double t = y * kLog2E + kRound;
-    const double k = t - kRound;
-    const double r = (y - k * kLn2High) - k * kLn2Low;
-    double p = 1.0 / 479001600;
-    p = p * r + 1.0 / 39916800;
-    p = p * r + 1.0 / 3628800;
-    p = p * r + 1.0 / 362880;
-    p = p * r + 1.0 / 40320;
-    p = p * r + 1.0 / 5040;
-    p = p * r + 1.0 / 720;
-    p = p * r + 1.0 / 120;
-    p = p * r + 1.0 / 24;
-    p = p * r + 1.0 / 6;
-    p = p * r + 0.5;
-    p = p * r + 1;
-    p = p * r + 1;
-    const auto power = (std::bit_cast<std::uint64_t>(t) << 52) + (std::uint64_t{1023} << 52);
-    x[i] = p * std::bit_cast<double>(power);
-  }
+  // Two loops: a choice in the second would keep it to one element at a time.
+  for (std::size_t i = 0; i < n; ++i) x[i] = std::max(x[i] - largest, kSmallestExponent);
+  for (std::size_t i = 0; i < n; ++i) x[i] = exp_of_negative(x[i]);
   double sums[4] = {};  // four, as each addition waits for the one before
   std::size_t i = 0;
   for (; i + 4 <= n; i += 4) {
@@ -54,6 +32,36 @@ double log_sum_of_exponentials(std::vector<double>& row) {
   }
   for (; i < n; ++i) sums[0] += x[i];
   return largest + std::log((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
+// The places of the numbers, of which none is NaN, in ascending order; of equal ones the earlier first. By their bytes,
+// the last one first: faster than by comparing, and what all numbers share, as small integers do, costs nothing.
+std::vector<std::uint32_t> ascending(const std::vector<double>& numbers) {
+  constexpr std::size_t kBytes = sizeof(double), kValues = 256;
+  struct Item {
+    std::uint64_t key;  // ordered as the number is
+    std::uint32_t place;
+  };
+  std::vector<Item> items, sorted(numbers.size());
+  std::array<std::array<std::uint32_t, kValues>, kBytes> counts{};
+  const auto value_of_byte = [](std::uint64_t key, std::size_t byte) { return (key >> (8 * byte)) % kValues; };
+  for (const double number : numbers) {
+    const auto bits = std::bit_cast<std::uint64_t>(number + 0.0);  // -0 is 0
+    constexpr std::uint64_t kSign = std::uint64_t{1} << 63;
+    const std::uint64_t key = bits & kSign ? ~bits : bits | kSign;
+    items.push_back({key, static_cast<std::uint32_t>(items.size())});
+    for (std::size_t byte = 0; byte < kBytes; ++byte) ++counts[byte][value_of_byte(key, byte)];
+  }
+  for (std::size_t byte = 0; byte < kBytes; ++byte) {
+    std::array<std::uint32_t, kValues>& begins = counts[byte];
+    if (std::find(begins.begin(), begins.end(), items.size()) != begins.end()) continue;  // one value
+    std::exclusive_scan(begins.begin(), begins.end(), begins.begin(), 0u);
+    for (const Item& item : items) sorted[begins[value_of_byte(item.key, byte)]++] = item;
+    items.swap(sorted);
+  }
+  std::vector<std::uint32_t> places;
+  for (const Item& item : items) places.push_back(item.place);
+  return places;
 }
 
 double smallest_sigma(double low, double high, std::size_t n) {
@@ -82,16 +90,14 @@ std::vector<double> neighbour_sigmas(const std::vector<double>& observations, do
   std::vector<double> mus = observations;
   if (prior_is_neighbour) mus.push_back((low + high) / 2);
   const std::size_t count = mus.size();
-  std::vector<std::pair<double, std::size_t>> sorted;  // of equal ones the earlier first
-  for (std::size_t i = 0; i < count; ++i) sorted.emplace_back(mus[i], i);
-  std::sort(sorted.begin(), sorted.end());
+  const std::vector<std::uint32_t> sorted = ascending(mus);
   const double smallest = smallest_sigma(low, high, n);
   std::vector<double> sigmas(n);
   for (std::size_t j = 0; j < count; ++j) {
-    const auto [mu, index] = sorted[j];
+    const std::size_t index = sorted[j];
     if (index == n) continue;  // the prior's own
-    const double left = mu - (j > 0 ? sorted[j - 1].first : low);
-    const double right = (j + 1 < count ? sorted[j + 1].first : high) - mu;
+    const double left = mus[index] - (j > 0 ? mus[sorted[j - 1]] : low);
+    const double right = (j + 1 < count ? mus[sorted[j + 1]] : high) - mus[index];
     double sigma = std::max(left, right);
     if (count > 1 && j == 0) sigma = right;
     if (count > 1 && j + 1 == count) sigma = left;
@@ -124,10 +130,11 @@ struct ParzenEstimator::Axis {
   Axis(const agents::Range& of, const std::vector<double>& observations, std::size_t dimensions, bool multivariate,
        Profile profile);
   double draw(RandomState& random, std::size_t kernel) const;
-  // Adds to row[kernel] the kernel's log density at x. `known`: what stepped kernels came to at earlier x, which
-  // repeat.
-  using Known = std::map<double, std::vector<double>>;
-  void add_log_density(double x, std::vector<double>& row, Known& known) const;
+  // The log densities of `distinct` kernels at each x, which repeat; nothing where kernels are not stepped.
+  using Stepped = std::map<double, std::vector<double>>;
+  Stepped stepped_log_densities(const std::vector<double>& xs) const;
+  // Adds to row[kernel] the kernel's log density at x, which is in `stepped`.
+  void add_log_density(double x, std::vector<double>& row, const Stepped& stepped) const;
 
  private:
   void prepare_numeric(const std::vector<double>& observations, std::size_t dimensions, bool multivariate,
@@ -178,29 +185,41 @@ void ParzenEstimator::Axis::prepare_numeric(const std::vector<double>& observati
   mu.push_back((cut_low + cut_high) / 2);
   sigma.push_back(width);
 
-  const auto log_norm_of = [&](std::size_t k) {
-    constexpr double kBeyondRounding = 9;  // less than 2^-62 of the normal is that far out
-    const double a = (cut_low - mu[k]) / sigma[k], b = (cut_high - mu[k]) / sigma[k];
-    double norm = a < -kBeyondRounding && b > kBeyondRounding ? 0 : log_normal_mass(a, b);
-    if (!stepped_density) norm += kLogSqrt2Pi;
-    if (!stepped_density && profile > Profile::optuna_3_1) norm += std::log(sigma[k]);
-    return norm;
-  };
   log_norm.resize(n + 1);
   if (stepped_density) {
     // Observations on a grid repeat, and a kernel of a step costs two logarithms at each point: once for equal ones.
-    std::map<std::pair<double, double>, std::size_t> places;
-    for (std::size_t k = 0; k <= n; ++k) {
-      const auto [place, is_new] = places.try_emplace({mu[k], sigma[k]}, distinct.size());
-      if (is_new) {
+    same_as.resize(n + 1);
+    std::size_t first_of_mu = 0;
+    for (const std::size_t k : ascending(mu)) {
+      if (!distinct.empty() && mu[distinct.back()] != mu[k]) first_of_mu = distinct.size();
+      std::size_t place = first_of_mu;
+      while (place < distinct.size() && sigma[distinct[place]] != sigma[k]) ++place;
+      if (place == distinct.size()) {
         distinct.push_back(k);
-        log_norm[k] = log_norm_of(k);
+        log_norm[k] = log_normal_mass((cut_low - mu[k]) / sigma[k], (cut_high - mu[k]) / sigma[k]);
       }
-      same_as.push_back(place->second);
+      same_as[k] = place;
     }
-  } else {
-    for (std::size_t k = 0; k <= n; ++k) log_norm[k] = log_norm_of(k);
-    for (const double s : sigma) inverse_sigma.push_back(1 / s);
+    return;
+  }
+  std::vector<double> cut_below(n + 1), cut_above(n + 1);  // how much of each kernel the range leaves out
+  for (std::size_t k = 0; k <= n; ++k) {
+    inverse_sigma.push_back(1 / sigma[k]);
+    cut_below[k] = (mu[k] - cut_low) * inverse_sigma[k];
+    cut_above[k] = (cut_high - mu[k]) * inverse_sigma[k];
+  }
+  upper_shares(cut_below);
+  upper_shares(cut_above);
+  double last_sigma = 1, log_sigma = 0;  // widths repeat
+  for (std::size_t k = 0; k <= n; ++k) {
+    // As no kernel is wider than the range, one inside leaves at least a third of itself there: no digits cancel.
+    const bool inside = cut_low <= mu[k] && mu[k] <= cut_high;
+    log_norm[k] = inside ? std::log(1 - (cut_below[k] + cut_above[k]))
+                         : log_normal_mass((cut_low - mu[k]) / sigma[k], (cut_high - mu[k]) / sigma[k]);
+    log_norm[k] += kLogSqrt2Pi;
+    if (profile == Profile::optuna_3_1) continue;
+    if (sigma[k] != last_sigma) last_sigma = sigma[k], log_sigma = std::log(last_sigma);
+    log_norm[k] += log_sigma;
   }
 }
 
@@ -224,7 +243,37 @@ double ParzenEstimator::Axis::draw(RandomState& random, std::size_t kernel) cons
   return std::clamp(x, low, high);
 }
 
-void ParzenEstimator::Axis::add_log_density(double x, std::vector<double>& row, Known& known) const {
+ParzenEstimator::Axis::Stepped ParzenEstimator::Axis::stepped_log_densities(const std::vector<double>& xs) const {
+  Stepped stepped;
+  if (!stepped_density) return stepped;
+  for (const double x : xs) stepped[x].reserve(distinct.size());
+  // Kernels of one width have one mass in all steps as far away: by width, [whole steps away].
+  std::map<double, std::vector<double>> masses;
+  constexpr double kMostSteps = 1024, kUnknown = std::numeric_limits<double>::quiet_NaN();
+  for (const std::size_t k : distinct) {
+    std::vector<double>& known = masses[sigma[k]];
+    for (auto& [x, densities] : stepped) {
+      const double low_edge = x - step / 2, high_edge = x + step / 2;
+      const auto mass = [&](double from, double to) {
+        return log_normal_mass((from - mu[k]) / sigma[k], (to - mu[k]) / sigma[k]);
+      };
+      const double steps = std::abs(x - mu[k]) / step;
+      if (log) {
+        densities.push_back(mass(std::log(low_edge), std::log(high_edge)) - log_norm[k]);
+      } else if (steps > kMostSteps || steps != std::trunc(steps)) {
+        densities.push_back(mass(low_edge, high_edge) - log_norm[k]);
+      } else {
+        const auto i = static_cast<std::size_t>(steps);
+        if (i >= known.size()) known.resize(i + 1, kUnknown);
+        if (std::isnan(known[i])) known[i] = mass(low_edge, high_edge);
+        densities.push_back(known[i] - log_norm[k]);
+      }
+    }
+  }
+  return stepped;
+}
+
+void ParzenEstimator::Axis::add_log_density(double x, std::vector<double>& row, const Stepped& stepped) const {
   const std::size_t kernels = row.size();
   if (categorical) {
     const double log_own = std::log(own), log_other = std::log(other);
@@ -243,14 +292,7 @@ void ParzenEstimator::Axis::add_log_density(double x, std::vector<double>& row, 
     }
     return;
   }
-  std::vector<double>& of_distinct = known[x];
-  if (of_distinct.empty()) {
-    double from = x - step / 2, to = x + step / 2;
-    if (log) from = std::log(from), to = std::log(to);
-    for (const std::size_t k : distinct) {
-      of_distinct.push_back(log_normal_mass((from - mu[k]) / sigma[k], (to - mu[k]) / sigma[k]) - log_norm[k]);
-    }
-  }
+  const std::vector<double>& of_distinct = stepped.at(x);
   for (std::size_t k = 0; k < kernels; ++k) row[k] += of_distinct[same_as[k]];
 }
 
@@ -302,7 +344,8 @@ Samples ParzenEstimator::sample(RandomState& random, std::size_t count) const {
 std::vector<double> ParzenEstimator::log_density(const Samples& samples) const {
   std::vector<double> result;
   std::vector<double> row;
-  std::vector<Axis::Known> known(axes_.size());
+  std::vector<Axis::Stepped> stepped;
+  for (std::size_t p = 0; p < axes_.size(); ++p) stepped.push_back(axes_[p].stepped_log_densities(samples[p]));
   for (std::size_t candidate = 0; candidate < samples.at(0).size(); ++candidate) {
     // Candidates repeat where values do.
     const auto same = [&](std::size_t other) {
@@ -316,7 +359,7 @@ std::vector<double> ParzenEstimator::log_density(const Samples& samples) const {
       continue;
     }
     row = log_weights_;
-    for (std::size_t p = 0; p < axes_.size(); ++p) axes_[p].add_log_density(samples[p][candidate], row, known[p]);
+    for (std::size_t p = 0; p < axes_.size(); ++p) axes_[p].add_log_density(samples[p][candidate], row, stepped[p]);
     result.push_back(log_sum_of_exponentials(row));
   }
   return result;

@@ -20,10 +20,14 @@ std::optional<double> number_of(const Value& value) {
 }
 
 bool equal_in_python(const Value& a, const Value& b) {
+  // Choices are mostly texts, and every trial's are compared.
+  if (const auto* text = std::get_if<std::string>(&a)) {
+    const auto* other = std::get_if<std::string>(&b);
+    return other && *text == *other;
+  }
   if (a == b) return true;
   const std::optional<double> x = number_of(a), y = number_of(b);
-  if (x && y) return *x == *y || (std::isnan(*x) && std::isnan(*y));
-  return a == b;
+  return x && y && (*x == *y || (std::isnan(*x) && std::isnan(*y)));
 }
 
 bool equal_choices(const Choices& a, const Choices& b) {
@@ -107,18 +111,21 @@ SearchSpace intersection_space(const Study& study, bool sorted) {
   const auto newest = std::find_if(study.trials.rbegin(), study.trials.rend(), finished);
   SearchSpace space;
   if (newest == study.trials.rend()) return space;
-  for (std::size_t i = 0; i < newest->params.size(); ++i) {
-    const Parameter& parameter = newest->params[i];
-    if (single_value(parameter.distribution)) continue;
-    const bool everywhere = std::all_of(study.trials.begin(), study.trials.end(), [&](const Trial& trial) {
-      if (!finished(trial)) return true;
-      // Trials mostly have the same names in the same order.
-      const bool here = i < trial.params.size() && trial.params[i].name == parameter.name;
-      const Parameter* other = here ? &trial.params[i] : trial.find_param(parameter.name);
-      return other && equal(other->distribution, parameter.distribution);
-    });
-    if (everywhere) space.emplace_back(parameter.name, parameter.distribution);
+  std::vector<const Parameter*> everywhere;
+  for (const Parameter& parameter : newest->params) {
+    if (!single_value(parameter.distribution)) everywhere.push_back(&parameter);
   }
+  for (const Trial& trial : study.trials) {
+    if (!finished(trial)) continue;
+    std::erase_if(everywhere, [&](const Parameter* parameter) {
+      // Trials mostly have the same names in the same order.
+      const auto i = static_cast<std::size_t>(parameter - newest->params.data());
+      const bool here = i < trial.params.size() && trial.params[i].name == parameter->name;
+      const Parameter* other = here ? &trial.params[i] : trial.find_param(parameter->name);
+      return !other || !equal(other->distribution, parameter->distribution);
+    });
+  }
+  for (const Parameter* parameter : everywhere) space.emplace_back(parameter->name, parameter->distribution);
   if (sorted) {
     std::sort(space.begin(), space.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
 #include <unordered_map>
 
 #include "platform/error.h"
@@ -170,12 +171,14 @@ Split split_trials(const Study& study, std::int64_t self, const TpeOptions& opti
       finished.push_back({&trial, 1, pruned_rank(trial, sign)});
     }
   }
-  const auto good = finished.begin() + static_cast<std::ptrdiff_t>(below_count(finished.size()));
-  std::stable_sort(finished.begin(), finished.end(), [](const Ranked& a, const Ranked& b) {
-    return a.kind != b.kind ? a.kind < b.kind : a.rank < b.rank;
-  });
-  for (auto ranked = finished.begin(); ranked != finished.end(); ++ranked) {
-    (ranked < good ? split.below : split.above).push_back(ranked->trial);
+  const auto better = [](const Ranked& a, const Ranked& b) {
+    return std::tie(a.kind, a.rank, a.trial) < std::tie(b.kind, b.rank, b.trial);  // of equal ones the earlier
+  };
+  const std::size_t good = below_count(finished.size());
+  std::vector<Ranked> ordered = finished;
+  if (good < ordered.size()) std::nth_element(ordered.begin(), ordered.begin() + good, ordered.end(), better);
+  for (const Ranked& ranked : finished) {
+    (good == ordered.size() || better(ranked, ordered[good]) ? split.below : split.above).push_back(ranked.trial);
   }
   const auto by_number = [](const Trial* a, const Trial* b) { return a->number < b->number; };
   std::sort(split.below.begin(), split.below.end(), by_number);

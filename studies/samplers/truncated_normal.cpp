@@ -5,6 +5,8 @@
 #include <limits>
 #include <numbers>
 
+#include "studies/samplers/exponential.h"
+
 namespace ristretto::studies {
 namespace {
 
@@ -48,6 +50,34 @@ double log_normal_cdf(double x) {
     sum += term;
   }
   return -0.5 * x * x - std::log(-x) - kLogSqrt2Pi + std::log(sum);
+}
+
+// J. F. Hart et al., Computer Approximations (1968), number 5666, with the coefficients of G. West, Better
+// Approximations to Cumulative Normal Functions (2005).
+void upper_shares(std::vector<double>& z) {
+  constexpr double kFarthest = 37;  // above which e^(-z^2 / 2) is no normal number
+  for (double& x : z) x = std::min(x, kFarthest);
+  double* x = z.data();
+  const std::size_t n = z.size();
+  for (std::size_t i = 0; i < n; ++i) {
+    const double v = x[i];
+    double p = 3.52624965998911e-02;
+    p = p * v + 0.700383064443688;
+    p = p * v + 6.37396220353165;
+    p = p * v + 33.912866078383;
+    p = p * v + 112.079291497871;
+    p = p * v + 221.213596169931;
+    p = p * v + 220.206867912376;
+    double q = 8.83883476483184e-02;
+    q = q * v + 1.75566716318264;
+    q = q * v + 16.064177579207;
+    q = q * v + 86.7807322029461;
+    q = q * v + 296.564248779674;
+    q = q * v + 637.333633378831;
+    q = q * v + 793.826512519948;
+    q = q * v + 440.413735824752;
+    x[i] = exp_of_negative(-0.5 * v * v) * p / q;
+  }
 }
 
 double log_difference(double p, double q) { return p + std::log1p(-std::exp(q - p)); }
