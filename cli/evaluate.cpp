@@ -15,6 +15,7 @@
 #include "platform/text.h"
 #include "release/old_layouts.h"
 #include "release/served_actor.h"
+#include "train/look.h"
 #include "train/settings.h"
 
 namespace ristretto::cli {
@@ -102,8 +103,10 @@ int evaluate(const Arguments& arguments) {
   if (settings.sources.count("fee_fraction") > 0) rules.fee_fraction = settings.run.fee_fraction;
   const env::Market market =
       between(env::Market::of(env::read_bars(settings.run.bars, layout->assets), layout->features), from, to);
+  std::optional<train::Look> look = train::open_look(model, market, settings.run.bars);
   const evaluation::Backtest backtest =
       evaluation::backtest(market, *layout, rules, release::actor_of(model, *layout, market), true);
+  if (look) train::conclude(*look, backtest);
   const std::vector<evaluation::Reference> references = evaluation::ladder(market, *layout, rules);
   const std::filesystem::path report = options.get("out", "report.html");
   const Findings findings{release::unseen_from(model),
@@ -121,6 +124,7 @@ int evaluate(const Arguments& arguments) {
                                        {"first_bar", iso_utc(backtest.time.front())},
                                        {"last_bar", iso_utc(backtest.time.back())},
                                        {"metrics", evaluation::json_of(evaluation::metrics_of(backtest))},
+                                       {"look", look ? nlohmann::ordered_json(look->number) : nullptr},
                                        {"report", report.string()}};
     for (const auto& reference : references)
       document["references"][reference.name] = evaluation::json_of(reference.metrics);
@@ -135,6 +139,10 @@ int evaluate(const Arguments& arguments) {
     std::printf("%s", evaluation::table_line(reference.name, reference.metrics).c_str());
   }
   std::printf("%s", text_of(findings).c_str());
+  if (look) {
+    std::printf("look %lld at bars that judge this name's candidates: it is in the ledger, and counts\n",
+                static_cast<long long>(look->number));
+  }
   std::printf("report: %s\n", report.c_str());
   return 0;
 }

@@ -115,6 +115,9 @@ Finding deflated_sharpe(const Evidence& evidence, const Thresholds& thresholds) 
     }
   }
   const evaluation::SharpeSample sample = evaluation::sharpe_sample(evidence.candidate);
+  // Those known may be seeds of one training, or alike for another reason: over so many bars trials without skill
+  // differ at least by what one Sharpe ratio is uncertain by.
+  if (trials > 1) variance = std::max(variance, 1.0 / static_cast<double>(sample.bars - 1));
   const double n = static_cast<double>(trials), value = evaluation::deflated_sharpe(sample, n, variance);
   const auto length = evaluation::minimum_track_record(sample, evaluation::expected_maximum_sharpe(n, variance));
   std::string effective;
@@ -189,6 +192,7 @@ Finding freshness(const Evidence& evidence, const Thresholds& thresholds) {
 }
 
 Finding holdout(const Evidence& evidence) {
+  if (!evidence.origin_unknown.empty()) throw no_evidence(evidence.origin_unknown);
   if (!evidence.looks) throw no_evidence("the ledger was not read");
   return {
       *evidence.looks == 1, str(*evidence.looks),

@@ -45,6 +45,7 @@ void take(const Json& line, std::vector<Opening>& openings) {
     opening.bars = line.at("bars").get<std::int64_t>();
     opening.data_sha256 = line.at("data_sha256").get<std::string>();
     opening.trials = std::max<std::int64_t>(1, line.at("trials").get<std::int64_t>());
+    opening.purpose = line.value("purpose", kJudgement);
     opening.number = number;
     opening.time = time_field(line, "time");
     openings.push_back(std::move(opening));
@@ -109,7 +110,8 @@ std::int64_t Ledger::open(const Opening& opening) {
                               {"last_bar", iso_utc(opening.last_bar)},
                               {"bars", opening.bars},
                               {"data_sha256", opening.data_sha256},
-                              {"trials", opening.trials}}));
+                              {"trials", opening.trials},
+                              {"purpose", opening.purpose}}));
   return number;
 }
 

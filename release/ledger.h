@@ -4,7 +4,7 @@
 //   deployments/.versions/NAME/ledger.jsonl   append-only; one JSON object a line, under the lock of NAME
 //   {"format": 1, "event": "opening", "number": 3, "time": "2026-07-13T02:00:00Z", "candidate": "...", "first_bar":
 //   "...",
-//    "last_bar": "...", "bars": 3942, "data_sha256": "...", "trials": 5}
+//    "last_bar": "...", "bars": 3942, "data_sha256": "...", "trials": 5, "purpose": "judgement"}
 //   {"format": 1, "event": "result", "number": 3, "time": "...", "sharpe": 0.021, "log_gain": 0.4, "verdict":
 //   "refused"}
 #pragma once
@@ -19,6 +19,9 @@ namespace ristretto::release {
 
 inline constexpr const char* kLedger = "ledger.jsonl";
 inline constexpr int kLedgerFormat = 1;
+// What a look was for. Lines from before there were two are judgements.
+inline constexpr const char* kJudgement = "judgement";
+inline constexpr const char* kEvaluation = "evaluation";
 
 // What a look showed.
 struct LookResult {
@@ -31,8 +34,9 @@ struct Opening {
   std::string candidate;                     // the sha256 of its weights, its run: whatever tells it from every other
   std::int64_t first_bar = 0, last_bar = 0;  // that are looked at; seconds since 1970, UTC
   std::int64_t bars = 0;
-  std::string data_sha256;           // of the files that the bars are from
-  std::int64_t trials = 1;           // that the candidate was chosen among, itself included
+  std::string data_sha256;  // of the files that the bars are from
+  std::int64_t trials = 1;  // that the candidate was chosen among, itself included
+  std::string purpose = kJudgement;
   std::int64_t number = 0;           // 1, 2, ... in order of time; the ledger gives it
   std::int64_t time = 0;             // seconds since 1970, UTC; the ledger gives it
   std::optional<LookResult> result;  // nothing while the look goes on, and where its process died

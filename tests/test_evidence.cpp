@@ -143,6 +143,7 @@ TEST_CASE("evidence: what does not exist counts as refused, gate by gate") {
   CHECK(refused_with([](Evidence& e) { e.trial_sharpes.resize(4); }) == "deflated_sharpe?");
   CHECK(refused_with([](Evidence& e) { e.last_bar.reset(); }) == "freshness?");
   CHECK(refused_with([](Evidence& e) { e.looks.reset(); }) == "holdout?");
+  CHECK(refused_with([](Evidence& e) { e.origin_unknown = "the study does not say"; }) == "holdout?");
 }
 
 TEST_CASE("evidence: each gate refuses what it is there for, and that alone") {
@@ -181,6 +182,23 @@ TEST_CASE("evidence: series that are too short, broken or of other bars are no e
   evidence.trials[3].pop_back();
   CHECK(reason_of(evidence, "overfitting") == "series 3 has 4499 bars, expected 4500 as the first has");
   CHECK(reason_of(evidence, "seeds").empty());
+}
+
+TEST_CASE("evidence: trials that are alike are taken to differ by what one Sharpe ratio is uncertain by") {
+  Evidence evidence = good();
+  evidence.trial_count = 200;
+  evidence.trial_sharpes.assign(5, 0.03);  // five seeds of one training
+  const auto value = [&] {
+    for (const GateResult& gate : evidence_gates(evidence)) {
+      if (gate.name == "deflated_sharpe") return gate.value;
+    }
+    return std::string();
+  };
+  const std::string alike = value();
+  CHECK(alike.find(str("V ", 1.0 / (kBars - 1)).substr(0, 8)) != std::string::npos);
+  const double spread = std::sqrt(1.0 / (kBars - 1));
+  evidence.trial_sharpes = {0.03, 0.03 + 3 * spread, 0.03 - 3 * spread, 0.03, 0.03};  // more than that stands
+  CHECK(value() != alike);
 }
 
 TEST_CASE("evidence: drawdown is from the highest value so far, the beginning included") {

@@ -102,6 +102,26 @@ TEST_CASE("nightly: what has new bars is retrained and judged on the old hold-ou
   CHECK(place.store().check("model_0").empty());
 }
 
+TEST_CASE("nightly: a hold-out that has grown by a quarter begins anew, and each night has a seed of its own") {
+  Place place;
+  write_bars(place.directory.path, 4800);
+  place.deploy("model_0", "bars");
+  std::vector<std::int64_t> seeds;
+  for (const std::size_t without : {24, 0}) {
+    write_bars(place.directory.path, without);
+    const int code = place.run(small_night("bars"));
+    REQUIRE((code == 0 || code == 3));
+    const std::string version = place.document["models"][0]["version"];
+    const auto manifest = nlohmann::json::parse(read_file(place.store().path_of("model_0", version) / "manifest.json"));
+    seeds.push_back(manifest["training"]["seed"].get<std::int64_t>());
+  }
+  CHECK(seeds[0] != seeds[1]);
+  const auto openings = release::Ledger(place.directory.path / "deployments", "model_0").read().openings;
+  REQUIRE(openings.size() == 3);
+  CHECK(openings[1].first_bar > openings[0].first_bar);
+  CHECK(openings[2].first_bar == openings[1].first_bar);  // a day is no quarter
+}
+
 TEST_CASE("nightly: how a night ended is sent to the webhook, and that it could not be is said") {
   Place place;
   const std::string bars = kSource + "/data/crypto_1h";

@@ -101,7 +101,9 @@ TEST_CASE("retrain: of two trials and three seeds one is judged, and every gate 
   std::map<std::string, nlohmann::json> gates;
   for (const auto& gate : document["gates"]) gates[gate["name"]] = gate;
   CHECK(gates.size() == 8 + 2 + 12);
-  for (const char* passed : {"seeds", "freshness", "overfitting", "holdout"}) {
+  CHECK(gates["holdout"]["verdict"] == "no_evidence");  // the study does not say which bars it has seen
+  CHECK(gates["holdout"]["reason"].get<std::string>().find("--holdout-from DATE") != std::string::npos);
+  for (const char* passed : {"seeds", "freshness", "overfitting"}) {
     CAPTURE(passed);
     CHECK(gates[passed]["verdict"] == "passed");
   }

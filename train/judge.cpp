@@ -76,13 +76,19 @@ Champion judge_champion(release::VersionStore& store, const std::string& name, c
 
 }  // namespace
 
+release::Json files_section(const std::string& bars, const std::vector<std::string>& assets) {
+  Json files;
+  for (const std::string& asset : assets) {
+    const std::filesystem::path file = env::bars_file(bars, asset);
+    files[file.filename().string()] = {{"sha256", release::sha256_of_file(file)},
+                                       {"bytes", std::filesystem::file_size(file)}};
+  }
+  return files;
+}
+
 release::Json data_section(const Settings& settings, const Data& data) {
   Json section = {{"directory", settings.run.bars}, {"features", settings.run.features}};
-  for (const std::string& asset : data.layout.assets) {
-    const std::filesystem::path file = env::bars_file(settings.run.bars, asset);
-    section["files"][file.filename().string()] = {{"sha256", release::sha256_of_file(file)},
-                                                  {"bytes", std::filesystem::file_size(file)}};
-  }
+  section["files"] = files_section(settings.run.bars, data.layout.assets);
   for (const evaluation::Split* split : {&data.splits.train, &data.splits.validation, &data.splits.holdout}) {
     section["splits"][split->name] = json_of(*split);
   }
@@ -105,7 +111,7 @@ Judgement judge(const Candidate& candidate, release::VersionStore& store, releas
   opening.first_bar = split.first_time;
   opening.last_bar = split.last_time;
   opening.bars = market.bars_in_segments();
-  opening.data_sha256 = release::sha256(data_section(candidate.settings, data)["files"].dump());
+  opening.data_sha256 = release::sha256(files_section(candidate.settings.run.bars, data.layout.assets).dump());
   opening.trials = candidate.background.trial_count;
   const std::vector<double> earlier = ledger.read().sharpes();
   out.look = ledger.open(opening);
@@ -174,6 +180,7 @@ Judgement judge(const Candidate& candidate, release::VersionStore& store, releas
   evidence.last_bar = split.last_time;
   evidence.judged_at = std::chrono::system_clock::to_time_t(now_utc());
   evidence.looks = record.looks(candidate.label);
+  evidence.origin_unknown = candidate.origin_unknown;
   out.evidence = release::evidence_gates(evidence, thresholds);
   return out;
 }

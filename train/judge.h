@@ -58,6 +58,7 @@ struct Candidate {
   const release::Content& content;
   std::vector<const release::Content*> seeds;  // of its training that run now, the candidate among them; or none, ...
   Background background;                       // ... and these hold what is known of them
+  std::string origin_unknown = {};             // release::Evidence's
 };
 
 struct Judgement {
@@ -89,7 +90,9 @@ Decision decide(const Judgement& judgement, std::vector<release::GateResult> int
 // Both kinds in one array, each with its "kind".
 release::Json gates_json(const std::vector<release::GateResult>& integrity,
                          const std::vector<release::GateResult>& evidence);
-// Files of the bars with their hashes, splits: the manifest's `data`.
+// The bars' files with their hashes.
+release::Json files_section(const std::string& bars, const std::vector<std::string>& assets);
+// Those and the splits: the manifest's `data`.
 release::Json data_section(const Settings& settings, const Data& data);
 
 }  // namespace ristretto::train

@@ -24,8 +24,9 @@ namespace {
 namespace fs = std::filesystem;
 using release::Json;
 
-constexpr double kSweepShare = 0.25;  // of the night, for new trials
-constexpr double kLeastSeconds = 20;  // of a retrain that is begun: what reading bars and judging take
+constexpr double kSweepShare = 0.25;    // of the night, for new trials
+constexpr double kGrownHoldout = 1.25;  // times the settings' share of the bars: about every 40 days of hourly ones
+constexpr double kLeastSeconds = 20;    // of a retrain that is begun: what reading bars and judging take
 
 std::int64_t now_seconds() { return std::chrono::system_clock::to_time_t(now_utc()); }
 
@@ -68,28 +69,54 @@ std::string holdout_of(const release::VersionStore& store, const std::string& na
   return "";
 }
 
-std::optional<release::Opening> last_opening(const NightlyRequest& request, const std::string& name) {
-  const release::LedgerRecord record = release::Ledger(request.deployments, name).read();
+std::optional<release::Opening> last_judgement(const NightlyRequest& request, const std::string& name) {
+  release::LedgerRecord record = release::Ledger(request.deployments, name).read();
+  std::erase_if(record.openings, [](const release::Opening& o) { return o.purpose != release::kJudgement; });
   return record.openings.empty() ? std::nullopt : std::optional(record.openings.back());
 }
 
-// Where this night's hold-out of a model begins; empty: where the settings put it.
-std::string holdout_from(const NightlyRequest& request, const std::string& name) {
-  const std::string from = holdout_of(release::VersionStore(request.deployments), name);
-  const auto last = last_opening(request, name);
-  return from.empty() && last ? iso_utc(last->first_bar) : from;
+std::vector<Resolved> trials_of(const NightlyRequest& request, const std::optional<StudySource>& source,
+                                const std::vector<Given>& given, const std::string& name) {
+  std::optional<fs::path> deployment;
+  if (!source) deployment = request.deployments / name;
+  return resolve_top(source, deployment, given, request.top_trials);
+}
+
+std::int64_t bars_from(const env::Market& market, std::int64_t time) {
+  std::int64_t bars = 0;
+  for (const env::Segment& segment : market.segments) {
+    for (std::int64_t row = segment.begin; row < segment.end; ++row) {
+      bars += market.time[static_cast<std::size_t>(row)] >= time;
+    }
+  }
+  return bars;
+}
+
+// Where this night's hold-out of a model begins; empty: where the settings put it. Where the last one began, so that
+// it is judged on the same bars and the new ones, until it has grown by a part: then training moves on.
+std::string holdout_from(const NightlyRequest& request, const std::optional<StudySource>& source,
+                         const std::vector<Given>& given, const std::string& name) {
+  if (pinned(given)) return "";
+  std::string from = holdout_of(release::VersionStore(request.deployments), name);
+  if (const auto last = last_judgement(request, name); from.empty() && last) from = iso_utc(last->first_bar);
+  if (from.empty()) return "";
+  const Data data = load_data(trials_of(request, source, given, name)[0].settings);
+  const std::int64_t share = bars_from(data.market, data.splits.holdout_from);
+  const std::int64_t grown = bars_from(data.market, parse_utc(from).value_or(0));
+  return static_cast<double>(grown) > kGrownHoldout * static_cast<double>(share) ? iso_utc(data.splits.holdout_from)
+                                                                                 : from;
 }
 
 Work work_of(const NightlyRequest& request, const std::optional<StudySource>& source, const std::vector<Given>& given,
-             const std::string& name, const std::string& from, double seconds_left) {
+             const std::string& name, const std::string& from, std::int64_t seed, double seconds_left) {
   std::vector<Given> layers = given;
-  const auto last = last_opening(request, name);
-  if (!from.empty() && !pinned(given)) layers.push_back({"holdout_from", from, "the last hold-out of " + name});
+  const auto last = last_judgement(request, name);
+  if (!from.empty()) layers.push_back({"holdout_from", from, kLastHoldout + name});
+  // The same bars with the same seed would give the same weights again.
+  layers.insert(layers.begin(), {"seed", str(seed), "the night"});
   if (seconds_left > 0) layers.push_back({"time_budget", str(seconds_left, "s"), "what is left of the night"});
   Work work;
-  std::optional<fs::path> deployment;
-  if (!source) deployment = request.deployments / name;
-  work.trials = resolve_top(source, deployment, layers, request.top_trials);
+  work.trials = trials_of(request, source, layers, name);
   auto fine_tuning = fine_tuning_of(request.deployments / name, work.trials[0]);
   // Of weights that do not say what they have seen, only the user can (--holdout-from).
   if (fine_tuning && (fine_tuning->start->unseen_from || pinned(given))) work.trials.push_back(std::move(*fine_tuning));
@@ -224,8 +251,9 @@ class Nights {
         const Resolved before = resolve(source_, std::nullopt, given_);
         std::vector<Given> layers = given_;
         std::string from;
-        for (const ModelNight& model : night_.models) {
-          const std::string other = holdout_of(store_, model.name);
+        for (ModelNight& model : night_.models) {
+          if (!model.holdout_from) model.holdout_from = holdout_from(request_, source_, given_, model.name);
+          const std::string& other = *model.holdout_from;
           if (!other.empty() && (from.empty() || other < from)) from = other;  // as texts they are in order of time
         }
         if (!from.empty() && !pinned(given_)) layers.push_back({"holdout_from", from, "the earliest hold-out"});
@@ -271,8 +299,8 @@ class Nights {
         return 0;
       }
       // A night that goes on cuts where it began to: its own look at the hold-out stands in the ledger by now.
-      if (!model.holdout_from) model.holdout_from = holdout_from(request_, model.name);
-      const Work work = work_of(request_, source_, given_, model.name, *model.holdout_from, left);
+      if (!model.holdout_from) model.holdout_from = holdout_from(request_, source_, given_, model.name);
+      const Work work = work_of(request_, source_, given_, model.name, *model.holdout_from, night_.started, left);
       model.new_bars = work.new_bars;
       if (model.state == "waiting" && work.new_bars < request_.new_bars) {
         model.state = "not due";
@@ -355,7 +383,8 @@ class Nights {
       ModelNight model;
       model.name = name;
       try {
-        model.new_bars = work_of(request_, source_, given_, name, holdout_from(request_, name), 0).new_bars;
+        const std::string from = holdout_from(request_, source_, given_, name);
+        model.new_bars = work_of(request_, source_, given_, name, from, now_seconds(), 0).new_bars;
         model.state = model.new_bars >= request_.new_bars ? "due" : "not due";
         model.reason = str(model.new_bars, " new bars");
       } catch (const std::exception& error) {

@@ -62,6 +62,13 @@ Named find(const release::VersionStore& store, const PromoteRequest& request) {
   return named;
 }
 
+std::string origin_unknown_of(const Named& named) {
+  const Json study = named.manifest.value("study", Json());
+  const Json until = study.is_object() ? study.value("seen_until", Json()) : Json();
+  return unknown_origin(str("the study of ", named.directory.string()), study.is_object(),
+                        until.is_string() ? parse_utc(until.get<std::string>()) : std::nullopt);
+}
+
 std::string data_field(const Json& manifest, const char* field) {
   const Json::json_pointer where(str("/data/", field));
   return manifest.contains(where) && manifest[where].is_string() ? manifest[where].get<std::string>() : "";
@@ -99,7 +106,15 @@ env::Rules rules_for(const Named& named, const Settings& settings) {
   Settings plain = settings;
   plain.hyperparameters.lookback = named.layout.lookback;
   env::Rules rules = named.model.rules.value_or(rules_of(plain));
-  if (settings.source_of("fee_fraction") != "default") rules.fee_fraction = settings.run.fee_fraction;
+  if (settings.source_of("fee_fraction") != "default") {
+    if (settings.run.fee_fraction < rules.fee_fraction) {
+      throw Error(Fault::usage,
+                  str("--fee-fraction is ", settings.run.fee_fraction, ", and ", named.directory.string(),
+                      " was trained with ", rules.fee_fraction, ": at lower costs it would pass for better than it is"),
+                  "leave it out, or retrain with it");
+    }
+    rules.fee_fraction = settings.run.fee_fraction;
+  }
   if (settings.source_of("initial_capital") != "default") rules.initial_capital = settings.run.initial_capital;
   return rules;
 }
@@ -205,7 +220,8 @@ PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& g
         data,
         content,
         {},
-        background.value_or(Background{})};
+        background.value_or(Background{}),
+        origin_unknown_of(named)};
     release::Ledger ledger(request.deployments, request.name);
     const Judgement judgement = judge(candidate, store, ledger, request.thresholds.value_or(release::Thresholds{}));
     const auto [integrity, verdict, gates] = decide(judgement, integrity_of(named, judgement.holdout.orders), ledger);

@@ -26,7 +26,10 @@ Json study_section(const Resolved& resolved) {
                   {"trial", resolved.trial->number},
                   {"value", resolved.trial->values.empty() ? Json(nullptr) : number(resolved.trial->values[0])},
                   {"library_version", resolved.library_version},
-                  {"generation", resolved.generation ? studies::name_of(*resolved.generation) : ""}};
+                  {"generation", resolved.generation ? studies::name_of(*resolved.generation) : ""},
+                  {"trials", resolved.trials}};
+  const auto until = chosen_until(resolved);
+  section["seen_until"] = until ? Json(iso_utc(*until)) : Json(nullptr);
   for (const studies::Taken& taken : resolved.parameters) {
     section["parameters"][taken.name] = {
         {"value", json_of(taken.value)}, {"status", agents::name_of(taken.status)}, {"applied", taken.applied}};

@@ -8,6 +8,7 @@
 #include "platform/error.h"
 #include "platform/text.h"
 #include "release/deployment.h"
+#include "release/manifest.h"
 #include "studies/storage.h"
 #include "train/sweep_worker.h"
 
@@ -106,9 +107,34 @@ void take_from_deployment(Resolved& resolved, const std::filesystem::path& deplo
   resolved.trial = trial;
   resolved.origin = str("best_trial of ", deployment.string(), " (trial ", trial.number, ")");
   take(resolved, studies::Study{}, given);
+  // What its manifest remembers of the study.
+  const auto manifest = release::read_manifest(std::filesystem::canonical(deployment));
+  if (!manifest || !manifest->contains("study") || !(*manifest)["study"].is_object()) return;
+  const release::Json& section = (*manifest)["study"];
+  if (section.contains("seen_until") && section["seen_until"].is_string()) {
+    resolved.seen_until = parse_utc(section["seen_until"].get<std::string>());
+  }
+  if (section.contains("trials") && section["trials"].is_number_integer()) {
+    resolved.trials = std::max<std::int64_t>(1, section["trials"].get<std::int64_t>());
+  }
 }
 
 }  // namespace
+
+std::optional<std::int64_t> chosen_until(const Resolved& resolved) {
+  if (resolved.seen_until) return resolved.seen_until;
+  const std::string said_by = resolved.settings.source_of("holdout_from");
+  if (said_by == "default" || said_by.rfind(kLastHoldout, 0) == 0) return std::nullopt;
+  const auto from = parse_utc(resolved.settings.run.holdout_from);
+  return from ? std::optional(*from - 1) : std::nullopt;
+}
+
+std::string unknown_origin(const std::string& origin, bool of_a_trial, const std::optional<std::int64_t>& until) {
+  if (!of_a_trial || until) return "";
+  return str(origin,
+             " does not say which bars it was chosen by: --holdout-from DATE says it, and so does a study that "
+             "ristretto sweep makes");
+}
 
 Resolved resolve(const std::optional<StudySource>& source, const std::optional<std::filesystem::path>& deployment,
                  const std::vector<Given>& given) {

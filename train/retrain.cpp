@@ -44,6 +44,10 @@ void require_unseen(const Resolved& resolved, const Data& data) {
                   str("--holdout-from ", iso_utc(*start->unseen_from)));
     }
   }
+  if (const std::string unknown = unknown_origin(resolved.origin, resolved.trial.has_value(), chosen_until(resolved));
+      !unknown.empty()) {
+    log::warning("retrain", unknown + "; until then no version of it is proven");
+  }
   if (!resolved.seen_until || *resolved.seen_until < data.splits.holdout.first_time) return;
   throw Error(Fault::usage,
               str("the hold-out begins at ", iso_utc(data.splits.holdout.first_time), ", but ", resolved.origin,
@@ -109,6 +113,7 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
   for (const Contender& contender : contenders) {
     if (contender.trial == chosen.trial) candidate.seeds.push_back(&contender.content);
   }
+  candidate.origin_unknown = unknown_origin(resolved.origin, resolved.trial.has_value(), chosen_until(resolved));
   release::Ledger ledger(request.deployments, request.name);
   const Judgement judgement = judge(candidate, store, ledger, request.thresholds);
 

@@ -1,0 +1,64 @@
+#include "train/look.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "env/bars.h"
+#include "evaluation/metrics.h"
+#include "platform/clock.h"
+#include "release/sha256.h"
+#include "release/versions.h"
+#include "train/judge.h"
+
+namespace ristretto::train {
+namespace {
+
+namespace fs = std::filesystem;
+using release::Json;
+
+std::optional<std::int64_t> time_at(const Json& manifest, const char* field) {
+  const Json::json_pointer where(field);
+  if (!manifest.contains(where) || !manifest[where].is_string()) return std::nullopt;
+  return parse_utc(manifest[where].get<std::string>());
+}
+
+}  // namespace
+
+std::optional<Look> open_look(const release::Model& model, const env::Market& market, const std::string& bars) {
+  const fs::path versions = model.path.parent_path(), all = versions.parent_path();
+  if (!model.manifest || all.filename() != release::kVersions) return std::nullopt;
+  const std::string name = versions.filename().string();
+  const fs::path deployments = all.parent_path();
+  if (release::VersionStore(deployments).served(name) == model.path.filename().string()) return std::nullopt;
+  const auto unseen = release::unseen_from(model);
+  if (!unseen) return std::nullopt;
+  const std::int64_t from =
+      std::max(*unseen, time_at(*model.manifest, "/data/splits/holdout/last_bar").value_or(*unseen - 1) + 1);
+  release::Opening opening;
+  for (const env::Segment& segment : market.segments) {
+    for (std::int64_t row = segment.begin; row < segment.end; ++row) {
+      const std::int64_t time = market.time[static_cast<std::size_t>(row)];
+      if (time < from) continue;
+      if (opening.bars == 0) opening.first_bar = time;
+      opening.last_bar = time;
+      ++opening.bars;
+    }
+  }
+  if (opening.bars == 0) return std::nullopt;
+  const Json::json_pointer candidate("/training/candidate");
+  opening.candidate = model.manifest->contains(candidate) ? (*model.manifest)[candidate].get<std::string>()
+                                                          : model.path.filename().string();
+  opening.data_sha256 = release::sha256(files_section(bars, market.assets).dump());
+  opening.purpose = release::kEvaluation;
+  Look look{release::Ledger(deployments, name)};
+  look.number = look.ledger.open(opening);
+  return look;
+}
+
+void conclude(Look& look, const evaluation::Backtest& backtest) {
+  const std::vector<double>& returns = backtest.log_returns;
+  look.ledger.conclude(look.number, {evaluation::metrics_of(backtest).sharpe,
+                                     std::accumulate(returns.begin(), returns.end(), 0.0), "evaluated"});
+}
+
+}  // namespace ristretto::train
