@@ -7,19 +7,18 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mm.h>
-#include <ATen/ops/ones.h>
 #include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
-#include <map>
 
 #include "agents/ppo.h"
+#include "bench/learner.h"
 #include "bench/measure.h"
+#include "bench/training.h"
 #include "env/environment.h"
 #include "env/observation_rows.h"
 #include "env/random.h"
@@ -31,51 +30,11 @@
 namespace ristretto::bench {
 namespace {
 
-using agents::Policy;
 using agents::Rollout;
-
-constexpr std::uint64_t kSeed = 1;
-
-struct World {
-  std::shared_ptr<const env::Market> market;
-  env::Layout layout;
-  env::Rules rules;
-};
-
-// The bundled bars in float32, and the rules that models are served under.
-World world_of(const Options& options, const std::string& features, int lookback) {
-  static std::map<std::string, env::Market> read;
-  if (!read.count(features)) {
-    read[features] = env::Market::of(env::read_bars(options.data, env::default_assets()), env::feature_set(features));
-  }
-  World world;
-  world.market = std::make_shared<const env::Market>(read[features].to(options.device, at::kFloat));
-  world.layout.assets = world.market->assets;
-  world.layout.features = world.market->features;
-  world.layout.lookback = lookback;
-  world.rules.assets = static_cast<int>(world.market->assets.size());
-  world.rules.lookback = lookback;
-  world.rules.norm_reward = 1.0 / 512;
-  for (int i = 0; i < world.rules.assets; ++i) world.rules.min_qty[i] = env::minimum_quantity(world.market->assets[i]);
-  return world;
-}
-
-std::shared_ptr<env::Portfolios> portfolios_of(const World& world, std::int64_t count, std::int64_t first = 0) {
-  env::Portfolios::Options options;
-  options.portfolios = count;
-  options.first_portfolio = first;
-  options.seed = kSeed;
-  return std::make_shared<env::Portfolios>(world.market, world.layout, world.rules, options);
-}
+using ft_transformer::MarketTokens;
 
 at::Tensor actions_of(const World& world, std::int64_t count, std::int64_t step, std::int64_t first = 0) {
   return env::uniform(count, world.rules.assets, kSeed, step, world.market->price.device(), first) * 2 - 1;
-}
-
-bool wanted(const Options& options, const std::string& name) { return name.find(options.only) != std::string::npos; }
-
-void require(bool same, const std::string& what) {
-  if (!same) throw Error(Fault::failed, str("not timed: ", what));
 }
 
 // Batches below a vector's width are stepped one by one: `few` of them at either end of a wide batch are its reference.
@@ -154,56 +113,6 @@ void add_environment(std::vector<Case>& cases, const Options& options, const std
   }
 }
 
-// Everything that a trainer owns, over the bundled bars.
-struct Learner {
-  World world;
-  std::shared_ptr<env::Portfolios> portfolios;
-  agents::Normalizer normalizer;
-  Policy policy;
-  agents::Optimizer optimizer;
-  agents::RewardNormalizer rewards;
-  agents::Ppo ppo;
-  std::int64_t iteration = 0;
-
-  Learner(const World& of, std::int64_t count, const agents::Architecture& architecture,
-          const agents::PpoSettings& settings)
-      : world(of),
-        portfolios(portfolios_of(world, count)),
-        normalizer(*world.market, world.layout,
-                   {at::zeros({portfolios->account_size()}, at::kDouble),
-                    at::ones({portfolios->account_size()}, at::kDouble), 1},
-                   architecture.network),
-        policy(agents::make_policy(architecture, {}, world.market->price.device())),
-        optimizer(
-            [this] {
-              std::vector<at::Tensor> all;
-              for (const auto* weights : {&policy.actor, &policy.critic}) {
-                for (const auto& [name, weight] : *weights) all.push_back(weight);
-              }
-              return all;
-            }(),
-            {}),
-        rewards(count, settings.gamma),
-        ppo(policy, normalizer, optimizer, settings) {}
-
-  Rollout collect(std::int64_t horizon) {
-    return agents::collect(*portfolios, policy, normalizer, horizon, kSeed, iteration * horizon, 0,
-                           ppo.settings().bf16);
-  }
-  agents::UpdateMetrics update(const Rollout& rollout) {
-    const at::Tensor reward = rewards.normalize(rollout.reward, rollout.terminated.logical_or(rollout.truncated));
-    return ppo.update(rollout, reward, 3e-4, 0.2, kSeed, iteration++);
-  }
-};
-
-agents::Architecture architecture_of(const World& world, std::int64_t width) {
-  agents::Architecture architecture;
-  architecture.observation = world.layout.size();
-  architecture.width = width;
-  architecture.actions = world.rules.assets;
-  return architecture;
-}
-
 void add_rollout(std::vector<Case>& cases, const Options& options) {
   constexpr std::int64_t kCount = 1024, kHorizon = 16;
   constexpr double kRounding = 1e-4;  // of values near 1, products summed in another order
@@ -278,17 +187,6 @@ void add_products(std::vector<Case>& cases, const agents::Architecture& a, std::
        }});
 }
 
-// So few bars that `samples` are 6.5 a bar, as 131,072 samples of 20,000 bars have: portfolios start anywhere in them.
-World dense_world(World world, std::int64_t samples) {
-  constexpr std::int64_t kEpisodeBars = 1024;
-  const env::Segment all = *std::max_element(world.market->segments.begin(), world.market->segments.end(),
-                                             [](const auto& a, const auto& b) { return a.size() < b.size(); });
-  const std::int64_t bars = samples * 2 / 13 + kEpisodeBars;
-  world.market =
-      std::make_shared<env::Market>(world.market->with_segments({{all.begin, std::min(all.end, all.begin + bars)}}));
-  return world;
-}
-
 void add_update_wide(std::vector<Case>& cases, const Options& options) {
   const World world = world_of(options, "alpaca-14", 3);
   const agents::Architecture architecture = architecture_of(world, 1024);
@@ -337,12 +235,8 @@ void add_update_context(std::vector<Case>& cases, const Options& options) {
   for (const int lookback : {1, 2}) {
     const World world = dense_world(world_of(options, "alpaca-14", lookback), kPortfolios * kHorizon);
     for (const bool asset_tokens : {true, false}) {
-      agents::Architecture architecture = architecture_of(world, 1024);
-      architecture.network = agents::Network::market_context;
-      architecture.context.features = static_cast<std::int64_t>(world.layout.features.size());
-      architecture.context.lookback = lookback;
-      architecture.context.tokens =
-          asset_tokens ? ft_transformer::MarketTokens::asset : ft_transformer::MarketTokens::feature;
+      const agents::Architecture architecture =
+          context_architecture(world, 1024, asset_tokens ? MarketTokens::asset : MarketTokens::feature);
       for (const bool bf16 : {false, true}) {
         agents::PpoSettings settings;
         settings.batch_size = 4096;
@@ -355,27 +249,6 @@ void add_update_context(std::vector<Case>& cases, const Options& options) {
                    world, kPortfolios, kHorizon, architecture, settings);
       }
     }
-  }
-}
-
-void add_training(std::vector<Case>& cases, const Options& options) {
-  const World world = world_of(options, "alpaca-14", 3);
-  struct Work {
-    std::int64_t count, batch, epochs;
-  };
-  for (const Work& work : {Work{8, 64, 10}, {128, 64, 10}, {8, 2048, 5}, {128, 2048, 5}}) {
-    agents::PpoSettings settings;
-    settings.batch_size = work.batch;
-    settings.epochs = work.epochs;
-    const auto learner = std::make_shared<Learner>(world, work.count, architecture_of(world, 256), settings);
-    const std::int64_t horizon = 2048 / work.count;
-    cases.push_back(
-        {str("W=256, batch ", with_thousands(work.batch), ", ", work.epochs, " epochs, ", work.count, " environments"),
-         "steps", 2048, [=] {
-           const Rollout rollout = learner->collect(horizon);
-           require(learner->update(rollout).finite, "training left the finite numbers");
-           learner->normalizer.update_account(rollout.account);
-         }});
   }
 }
 
@@ -434,11 +307,13 @@ void run(const Options& options) {
     add_update_context(cases, options);
   } else if (options.bench == "training") {
     add_training(cases, options);
+  } else if (options.bench == "training-existing") {
+    add_training_existing(cases, options);
   } else {
     throw Error(
         Fault::usage, str("there is no bench '", options.bench, "'"),
-        "environment, growth, rollout, update-small, update-wide, update-transformer, update-context, training or "
-        "export");
+        "environment, growth, rollout, update-small, update-wide, update-transformer, update-context, training, "
+        "training-existing or export");
   }
   std::erase_if(cases, [&](const Case& one) { return !wanted(options, one.name); });
   if (cases.empty())

@@ -103,6 +103,12 @@ Options parse_options(int argc, char** argv) {
   return options;
 }
 
+void require(bool same, const std::string& what) {
+  if (!same) throw Error(Fault::failed, str("not timed: ", what));
+}
+
+bool wanted(const Options& options, const std::string& name) { return name.find(options.only) != std::string::npos; }
+
 void measure(const Options& options, const std::vector<Case>& cases) {
   std::vector<int> calls;
   for (const Case& one : cases) {

@@ -21,6 +21,9 @@ struct Options {
 // Throws Error(usage).
 Options parse_options(int argc, char** argv);
 
+// What does not compute what it should is not timed: throws Error(failed).
+void require(bool same, const std::string& what);
+
 struct Case {
   std::string name;
   std::string unit;           // what an item is
@@ -28,6 +31,9 @@ struct Case {
   std::function<void()> run;  // leaves nothing waiting but on the device
   double flops = 0;           // of an item's matrix products; 0: not told
 };
+
+// Whether the case of that name is to be run: it need not be prepared otherwise.
+bool wanted(const Options& options, const std::string& name);
 
 // Runs each case once untimed, then all in turn until each has had options.seconds and kSamples samples, so that
 // what else the machine does falls on all of them. Prints {bench, case, unit, items_per_second (median), spread

@@ -167,6 +167,15 @@ TEST_CASE("sweep: splits never see the hold-out, and training bars stay away fro
   const Data data = load_data(settings);
   CHECK(robust.bars() ==
         data.splits.train.market.bars_in_segments() + data.splits.validation.market.bars_in_segments());
+  constexpr std::int64_t kPurgeBars = 24;
+  for (std::int64_t part = 0; part < cappuccino.parts(); ++part) {
+    for (const env::Segment& test : cappuccino.test_bars(settings, part).segments) {
+      CHECK(test.end <= data.splits.holdout.market.segments.front().begin);
+      for (const env::Segment& train : cappuccino.training_bars(part).segments) {
+        CHECK((train.end + kPurgeBars <= test.begin || test.end + kPurgeBars <= train.begin));
+      }
+    }
+  }
 }
 
 TEST_CASE("sweep: a study measures one experiment") {

@@ -119,38 +119,46 @@ std::int64_t Objective::parts() const {
   return kind_ == ObjectiveKind::robust ? splits * kSeeds : splits;
 }
 
-Part Objective::measure(const Settings& settings, std::int64_t part) const {
+const env::Market& Objective::training_bars(std::int64_t part) const { return split_of(part).train; }
+
+env::Market Objective::test_bars(const Settings& settings, std::int64_t part) const {
+  const env::Market& test = split_of(part).test;
+  // An account decides from bar L-1 of a segment to the L-th before its end: the same bars for every L.
+  std::vector<env::Segment> windows;
+  const std::int64_t cut = largest_lookback_ - settings.hyperparameters.lookback;
+  for (const env::Segment& segment : test.segments) {
+    if (segment.size() > 2 * largest_lookback_) windows.push_back({segment.begin + cut, segment.end - cut});
+  }
+  return test.with_segments(std::move(windows));
+}
+
+Part Objective::judge(const Settings& settings, std::int64_t part, const evaluation::Actor& actor) const {
   const auto splits = static_cast<std::int64_t>(splits_.size());
   Part out;
   out.split = part % splits;
   out.seed = settings.run.seed + part / splits;
-  const Split& split = splits_[static_cast<std::size_t>(out.split)];
-  out.reference = split.reference;
-
-  Settings trained = settings;
-  trained.run.seed = out.seed;
-  Profile profile;
-  Trainer trainer(trained, split.train, {}, {}, profile, Trainer::Manner::background);
-  const Stopwatch watch;
-  const Outcome outcome = trainer.run(0);
-  out.environment_steps = outcome.environment_steps;
-
+  out.reference = split_of(part).reference;
   Settings tested = settings;
   if (kind_ == ObjectiveKind::robust) tested.run.fee_fraction *= kCostFactor;
-  const env::Layout layout = layout_of(tested);
-  // An account decides from bar L-1 of a segment to the L-th before its end: the same bars for every L.
-  std::vector<env::Segment> windows;
-  const std::int64_t cut = largest_lookback_ - layout.lookback;
-  for (const env::Segment& segment : split.test.segments) {
-    if (segment.size() > 2 * largest_lookback_) windows.push_back({segment.begin + cut, segment.end - cut});
-  }
-  const env::Market test = split.test.with_segments(std::move(windows));
-  const evaluation::Backtest agent = evaluation::backtest(
-      test, layout, rules_of(tested), actor_of(outcome.best, test, settings.run.precision == "bf16"));
+  const evaluation::Backtest agent =
+      evaluation::backtest(test_bars(settings, part), layout_of(tested), rules_of(tested), actor);
   out.agent =
       kind_ == ObjectiveKind::robust ? evaluation::metrics_of(agent).sharpe : sharpe_of_study(agent.log_returns);
   out.idle = !(deviation_of(agent.log_returns, 1) > 0);
   out.orders = agent.orders;
+  return out;
+}
+
+Part Objective::measure(const Settings& settings, std::int64_t part) const {
+  Settings trained = settings;
+  trained.run.seed += part / static_cast<std::int64_t>(splits_.size());
+  Profile profile;
+  Trainer trainer(trained, training_bars(part), {}, {}, profile, Trainer::Manner::background);
+  const Stopwatch watch;
+  const Outcome outcome = trainer.run(0);
+  const evaluation::Actor actor = actor_of(outcome.best, test_bars(settings, part), settings.run.precision == "bf16");
+  Part out = judge(settings, part, actor);
+  out.environment_steps = outcome.environment_steps;
   out.seconds = watch.seconds();
   return out;
 }

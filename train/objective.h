@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "evaluation/backtest.h"
 #include "train/job.h"
 #include "train/settings.h"
 
@@ -59,6 +60,12 @@ class Objective {
   // for a training that diverges.
   Part measure(const Settings& settings, std::int64_t part) const;
 
+  // What measure() is made of: the bars that a part trains on, those that it is judged on with these settings (one
+  // window a segment), and what `actor` is worth there; steps and seconds of the Part are 0.
+  const env::Market& training_bars(std::int64_t part) const;
+  env::Market test_bars(const Settings& settings, std::int64_t part) const;
+  Part judge(const Settings& settings, std::int64_t part, const evaluation::Actor& actor) const;
+
  private:
   double reference_on(const env::Market& test, const Settings& settings) const;
 
@@ -66,6 +73,8 @@ class Objective {
     env::Market train, test;
     double reference = 0;  // its Sharpe ratio on the test bars
   };
+  const Split& split_of(std::int64_t part) const { return splits_[static_cast<std::size_t>(part) % splits_.size()]; }
+
   ObjectiveKind kind_;
   std::int64_t bars_ = 0, last_time_ = 0, largest_lookback_ = 1;
   std::string experiment_;

@@ -30,17 +30,23 @@ def options(benches):
     return chosen
 
 
-def market(path, features):
-    """price [T, n], tech [T, n*F] and segments [s, 2] of a feature set."""
+def arrays(path, group):
+    """Of a safetensors file, those called `group`/name, by name."""
     data = pathlib.Path(path).read_bytes()
     (size,) = struct.unpack("<Q", data[:8])
-    types = {"F32": np.float32, "I64": np.int64}
+    types = {"F32": np.float32, "F64": np.float64, "I64": np.int64}
     found = {}
     for name, entry in json.loads(data[8 : 8 + size]).items():
-        if name.startswith(features + "/"):
+        if name.startswith(group + "/"):
             begin, end = entry["data_offsets"]
             array = np.frombuffer(data[8 + size + begin : 8 + size + end], types[entry["dtype"]])
             found[name.split("/")[1]] = array.reshape(entry["shape"]).copy()
+    return found
+
+
+def market(path, features):
+    """price [T, n], tech [T, n*F] and segments [s, 2] of a feature set."""
+    found = arrays(path, features)
     return found["price"], found["tech"], found["segments"]
 
 
@@ -51,8 +57,10 @@ def golden(name):
 
 
 def measure(chosen, cases):
-    """cases: (name, unit, items of a run, function)."""
-    cases = [case for case in cases if chosen.case in case[0]]
+    """cases: (name, unit, items of a run, function); names where it stands beside several of the other side."""
+    cases = [([names] if isinstance(names, str) else names, *rest) for names, *rest in cases]
+    cases = [([name for name in names if chosen.case in name], *rest) for names, *rest in cases]
+    cases = [case for case in cases if case[0]]
 
     def seconds_of(run, calls):
         begin = time.perf_counter()
@@ -76,8 +84,9 @@ def measure(chosen, cases):
             spent[i] += seconds
             samples[i].append(items * calls[i] / seconds)
             more = True
-    for (name, unit, _, _), taken in zip(cases, samples):
+    for (names, unit, _, _), taken in zip(cases, samples):
         quarter, median, three_quarters = statistics.quantiles(taken, n=4, method="inclusive")
-        print(json.dumps({"bench": chosen.bench, "case": name, "unit": unit, "items_per_second": median,
-                          "spread": (three_quarters - quarter) / median, "threads": chosen.threads,
-                          "device": "cpu", "samples": taken}), flush=True)
+        for name in names:
+            print(json.dumps({"bench": chosen.bench, "case": name, "unit": unit, "items_per_second": median,
+                              "spread": (three_quarters - quarter) / median, "threads": chosen.threads,
+                              "device": "cpu", "samples": taken}), flush=True)

@@ -1,5 +1,7 @@
 """One portfolio as a Gymnasium environment, in plain Python: what one would write for Stable-Baselines3."""
 
+import copy
+
 import gymnasium
 import numpy as np
 
@@ -7,16 +9,37 @@ import measure
 from environment_torch import CASH_SHARE, FEE, FORCED_SALE_BARS, FORCED_SALE_FRACTION, SERVED
 
 
+def spread(weights):
+    """How far the account is from holdings in one asset: at most 0.04, the more the better."""
+    score = -max(0.0, max(weights) - 0.4)
+    counted = sorted(w for w in weights if w > 0.01)
+    k = len(counted)
+    if k < 3:
+        return score - 0.5 * (3 - k)
+    gini = 2 * sum(j * w for j, w in enumerate(counted, 1)) / (k * sum(counted)) - (k + 1) / k
+    return score + 0.1 * max(0.0, 0.4 - gini)
+
+
 class TradingEnv(gymnasium.Env):
     def __init__(self, price, tech, segments, config=SERVED, episode_bars=1024):
         self.price = [[float(p) for p in row] for row in price]
         self.tech = np.asarray(tech, np.float32) * np.float32(config["norm_tech"])
-        self.config, self.episode_bars = config, episode_bars
+        self.config = config
         self.n, self.lookback = len(self.price[0]), config["lookback"]
-        self.segments = [(int(b), int(e)) for b, e in segments if e - b >= 2 * self.lookback + 1]
+        self.use(segments, episode_bars)
         size = 1 + self.n + self.tech.shape[1] * self.lookback
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1, 1, (self.n,), np.float32)
+
+    def use(self, segments, episode_bars):
+        self.episode_bars = episode_bars
+        self.segments = [(int(b), int(e)) for b, e in segments if e - b >= 2 * self.lookback + 1]
+
+    def over(self, segments, episode_bars):
+        """Another account over the same tables."""
+        other = copy.copy(self)
+        other.use(segments, episode_bars)
+        return other
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -96,6 +119,8 @@ class TradingEnv(gymnasium.Env):
             reward += 0.02 * abs(change) * self.cash / value * config["norm_reward"]
         if reserve > self.cash:
             reward -= (reserve - self.cash) / capital * config["norm_reward"] * 0.5
+        if config["concentration_penalty"] > 0:
+            reward += config["concentration_penalty"] * spread([h * p / value for h, p in zip(holding, price)])
         self.value, self.benchmark = value, benchmark
         return self.observe(), reward, value <= 0, self.t >= self.last, {}
 
@@ -112,5 +137,5 @@ def check(name):
         seen, reward, _, ended, _ = env.step(episode["actions"][k])
         assert abs(env.cash - episode["cash"][k + 1]) < 1e-6 * capital, (name, k)
         assert abs(env.value - episode["total_asset"][k + 1]) < 1e-6 * capital, (name, k)
-        if not ended and config["concentration_penalty"] == 0:  # the recorded last reward is a discounted sum
+        if not ended:  # the recorded last reward is a discounted sum
             assert abs(reward - episode["reward"][k]) < 1e-7 * capital * scale, (name, k)
