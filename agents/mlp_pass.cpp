@@ -15,14 +15,17 @@
 namespace ristretto::agents {
 namespace {
 
-constexpr std::int64_t kFewRows = 256;  // up to here a product does not fill two threads
-constexpr std::int64_t kColumns = 256;  // of a row, that one thread sums at least
+constexpr std::int64_t kFewRows = 256;      // up to here a product does not fill two threads
+constexpr std::int64_t kRowsForTwo = 4096;  // with no more than two, until the activations leave their caches
+constexpr std::int64_t kColumns = 256;      // of a row, that one thread sums at least
 
-// Both at once where the rows are few, a thread each: within a parallel region the products are of one thread.
+// Both at once where a thread each keeps all of them busy: within a parallel region the products are of one thread, and
+// nobody waits for the other's share of each.
 template <class First, class Second>
 void at_once(const Input& input, const First& first, const Second& second) {
   const at::NoGradGuard no_grad;
-  if (!input.samples().is_cpu() || input.samples().size(0) > kFewRows) {
+  const std::int64_t most = at::get_num_threads() > 2 ? kFewRows : kRowsForTwo;
+  if (!input.samples().is_cpu() || input.samples().size(0) > most) {
     first();
     second();
     return;
