@@ -1,6 +1,8 @@
 // One process and two learn the same (performance.md, rule 9).
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/abs.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -96,6 +98,30 @@ int finish(pid_t child) {
 }
 
 }  // namespace
+
+TEST_CASE("data parallel: sums of more than the store takes at once") {
+  constexpr std::int64_t kNumbers = 3'000'000;  // 12 MB
+  const std::string port = str(free_port());
+  const auto sum_as = [&](int rank) {
+    setenv("RANK", str(rank).c_str(), 1);
+    setenv("WORLD_SIZE", "2", 1);
+    setenv("MASTER_ADDR", "127.0.0.1", 1);
+    setenv("MASTER_PORT", port.c_str(), 1);
+    const auto group = ProcessGroup::of_environment();
+    const at::Tensor numbers = at::arange(kNumbers, at::kFloat) * (rank + 1);
+    group->sum(numbers);
+    return at::equal(numbers, at::arange(kNumbers, at::kFloat) * 3);
+  };
+  const pid_t child = fork();
+  if (child == 0) _exit(sum_as(1) ? 0 : 1);
+  const bool right = sum_as(0);
+  for (const char* name : {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}) unsetenv(name);
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(right);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+}
 
 TEST_CASE("data parallel: two processes learn what one learns from the same portfolios and minibatches") {
   const TemporaryDirectory directory;

@@ -5,6 +5,7 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -17,6 +18,7 @@ namespace ristretto::train {
 namespace {
 
 constexpr std::chrono::seconds kMeeting{300};  // until all have come
+constexpr std::size_t kPiece = 4 << 20;        // bytes: the store takes no more than 8 MiB at once
 
 std::string variable(const char* name) {
   const char* value = std::getenv(name);
@@ -60,7 +62,7 @@ struct ProcessGroup::Connection {
 
   static std::string key(std::uint64_t turn, int rank) { return str("ristretto/", turn, "/", rank); }
 
-  // The bytes of all, in order of rank.
+  // The bytes of all, in order of rank; at most kPiece.
   std::vector<std::vector<std::uint8_t>> exchange(std::vector<std::uint8_t> own) {
     return talking([&] {
       ++turn;
@@ -74,16 +76,20 @@ struct ProcessGroup::Connection {
   }
   // Tensors of the others, shaped as `here`, which is contiguous and on the CPU.
   std::vector<at::Tensor> exchange(const at::Tensor& here) {
-    const auto* begin = static_cast<const std::uint8_t*>(here.const_data_ptr());
     std::vector<at::Tensor> out;
-    for (const std::vector<std::uint8_t>& bytes : exchange(std::vector<std::uint8_t>(begin, begin + here.nbytes()))) {
-      if (bytes.size() != here.nbytes()) {
-        throw Error(Fault::failed,
-                    str("another process of this run sent ", bytes.size(), " bytes, expected ", here.nbytes()),
-                    "start all of them with the same settings and the same program");
+    for (int i = 0; i < size; ++i) out.push_back(at::empty_like(here));
+    const auto* from = static_cast<const std::uint8_t*>(here.const_data_ptr());
+    for (std::size_t begin = 0; begin < here.nbytes(); begin += kPiece) {
+      const std::size_t end = std::min(begin + kPiece, here.nbytes());
+      const auto all = exchange(std::vector<std::uint8_t>(from + begin, from + end));
+      for (std::size_t i = 0; i < all.size(); ++i) {
+        if (all[i].size() != end - begin) {
+          throw Error(Fault::failed,
+                      str("another process of this run sent ", all[i].size(), " bytes, expected ", end - begin),
+                      "start all of them with the same settings and the same program");
+        }
+        std::memcpy(static_cast<std::uint8_t*>(out[i].mutable_data_ptr()) + begin, all[i].data(), all[i].size());
       }
-      out.push_back(at::empty_like(here));
-      std::memcpy(out.back().mutable_data_ptr(), bytes.data(), bytes.size());
     }
     return out;
   }
