@@ -8,6 +8,7 @@
 #include <ATen/ops/threshold_backward.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/record_function.h>
+#include <c10/util/Exception.h>
 
 #include <string>
 #include <utility>
@@ -43,7 +44,11 @@ at::Tensor linear(const ft_transformer::Weights& weights, const char* layer, con
 
 // dy [B, out] and x [B, in] of y = x W^T + b.
 void add_gradients(const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& dy, const at::Tensor& x) {
-  weight.addmm_(dy.t(), x);
+  if (dy.scalar_type() == weight.scalar_type()) {
+    weight.addmm_(dy.t(), x);
+  } else {
+    weight.add_(at::mm(dy.t(), x));
+  }
   bias.add_(dy.sum(0));
 }
 
@@ -72,11 +77,19 @@ at::Tensor sum_by_window(const at::Tensor& rows, const Input& input) {
 
 }  // namespace
 
-MlpPass::MlpPass(const Policy& policy, const Input& input)
+MlpPass::MlpPass(const Policy& policy, const Input& input, bool bf16)
     : activation_(policy.architecture.activation),
       input_(input),
-      actor_{&policy.actor, {}, {}, {}},
-      critic_{&policy.critic, {}, {}, {}} {}
+      bf16_(bf16),
+      actor_{&policy.actor, {}, {}, {}, {}},
+      critic_{&policy.critic, {}, {}, {}, {}} {
+  const at::NoGradGuard no_grad;
+  TORCH_INTERNAL_ASSERT(!bf16 || input_.x.defined());
+  if (bf16) input_.x = input_.x.to(at::kBFloat16);
+  for (Network* network : {&actor_, &critic_}) {
+    network->factors = bf16 ? network->weights->to(input_.x.device(), at::kBFloat16) : *network->weights;
+  }
+}
 
 Outputs MlpPass::forward() {
   RECORD_USER_SCOPE("trunk");
@@ -85,14 +98,16 @@ Outputs MlpPass::forward() {
   return {actor_.out.detach().set_requires_grad(true), critic_.out.squeeze(1).detach().set_requires_grad(true)};
 }
 
-at::Tensor MlpPass::first_layer(const ft_transformer::Weights& weights) const {
+at::Tensor MlpPass::first_layer(const Network& network) const {
+  const ft_transformer::Weights& weights = network.factors;
   if (input_.x.defined()) return linear(weights, "net.0", input_.x);
   const auto [account, market] = account_and_market(weights.at("net.0.weight"), input_);
   const at::Tensor of_windows = at::addmm(weights.at("net.0.bias"), input_.windows, market.t());
   return of_windows.index_select(0, input_.window).addmm_(input_.account, account.t());
 }
 
-void MlpPass::first_layer_back(const ft_transformer::Weights& weights, const at::Tensor& dz) const {
+void MlpPass::first_layer_back(const Network& network, const at::Tensor& dz) const {
+  const ft_transformer::Weights& weights = *network.weights;
   if (input_.x.defined()) return add_gradients(weights, "net.0", dz, input_.x);
   const auto [account, market] = account_and_market(weights.at("net.0.weight").mutable_grad(), input_);
   add_gradients(market, weights.at("net.0.bias").mutable_grad(), sum_by_window(dz, input_), input_.windows);
@@ -107,18 +122,20 @@ at::Tensor MlpPass::back_through(const at::Tensor& gradient, const at::Tensor& a
 }
 
 void MlpPass::run_forward(Network& network) const {
-  network.first = activate(first_layer(*network.weights));
-  network.second = activate(linear(*network.weights, "net.2", network.first));
-  network.out = linear(*network.weights, "net.4", network.second);
+  network.first = activate(first_layer(network));
+  network.second = activate(linear(network.factors, "net.2", network.first));
+  network.out = linear(network.factors, "net.4", network.second);
+  if (bf16_) network.out = network.out.to(at::kFloat);
 }
 
-void MlpPass::run_back(const Network& network, const at::Tensor& gradient) const {
-  const ft_transformer::Weights& weights = *network.weights;
+void MlpPass::run_back(const Network& network, const at::Tensor& of_out) const {
+  const ft_transformer::Weights &weights = *network.weights, &factors = network.factors;
+  const at::Tensor gradient = bf16_ ? of_out.to(at::kBFloat16) : of_out;
   add_gradients(weights, "net.4", gradient, network.second);
-  const at::Tensor second = back_through(at::mm(gradient, weights.at("net.4.weight")), network.second);
+  const at::Tensor second = back_through(at::mm(gradient, factors.at("net.4.weight")), network.second);
   add_gradients(weights, "net.2", second, network.first);
-  const at::Tensor first = back_through(at::mm(second, weights.at("net.2.weight")), network.first);
-  first_layer_back(weights, first);
+  const at::Tensor first = back_through(at::mm(second, factors.at("net.2.weight")), network.first);
+  first_layer_back(network, first);
 }
 
 void MlpPass::backward(const at::Tensor& mean, const at::Tensor& value) const {

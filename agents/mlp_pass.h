@@ -15,13 +15,11 @@ namespace ristretto::agents {
 // One batch through both networks. The weights stay as they are while it lives.
 class MlpPass {
  public:
-  // MLPs in float32 (or float64); bf16 is autocast's.
-  static bool fits(const Policy& policy, bool bf16) {
-    return policy.architecture.network == agents::Network::mlp && !bf16;
-  }
+  static bool fits(const Policy& policy) { return policy.architecture.network == agents::Network::mlp; }
 
-  // The input's x [B, S], or its account, windows and window.
-  MlpPass(const Policy& policy, const Input& input);
+  // The input's x [B, S], or, not in bf16, its account, windows and window. bf16: products of bfloat16 numbers, as
+  // forward() under autocast makes them; outputs, gradients and weights stay what they are.
+  MlpPass(const Policy& policy, const Input& input, bool bf16);
   // mean [B, A] and value [B]: leaves, whose gradients a loss may leave behind.
   Outputs forward();
   // The gradients of what forward() gave: adds the weights' to those that the weights have, which must be defined
@@ -35,17 +33,19 @@ class MlpPass {
  private:
   struct Network {
     const ft_transformer::Weights* weights;
-    at::Tensor first, second, out;  // activations [B, W], [B, W] and outputs [B, A] or [B, 1]
+    ft_transformer::Weights factors;  // the weights as the products take them
+    at::Tensor first, second, out;    // activations [B, W], [B, W] and outputs [B, A] or [B, 1]
   };
-  at::Tensor first_layer(const ft_transformer::Weights& weights) const;
-  void first_layer_back(const ft_transformer::Weights& weights, const at::Tensor& dz) const;
+  at::Tensor first_layer(const Network& network) const;
+  void first_layer_back(const Network& network, const at::Tensor& dz) const;
   at::Tensor activate(at::Tensor z) const;
   at::Tensor back_through(const at::Tensor& gradient, const at::Tensor& activation) const;
   void run_forward(Network& network) const;
-  void run_back(const Network& network, const at::Tensor& gradient) const;
+  void run_back(const Network& network, const at::Tensor& of_out) const;
 
   Activation activation_;
   Input input_;
+  bool bf16_;
   Network actor_, critic_;
 };
 

@@ -103,7 +103,7 @@ Ppo::MinibatchMetrics Ppo::add_gradients(const Samples& samples, double share) {
                           : normalizer_.input({samples.account, samples.bar}, distinct ? &*distinct : nullptr);
   const at::Tensor log_std = log_std_of(policy_);
   std::optional<MlpPass> pass;
-  if (MlpPass::fits(policy_, settings_.bf16)) pass.emplace(policy_, input);
+  if (MlpPass::fits(policy_)) pass.emplace(policy_, input, settings_.bf16);
   if (pass && has_written_out_loss(policy_.architecture, samples.value)) {
     const LossSamples of{samples.u, samples.log_probability, samples.advantage, samples.value, samples.target};
     PolicyGradients policy;
@@ -191,7 +191,8 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
   const bool whole_bars = normalizer_.shares_by_bar();  // an encoder is worth minibatches of fewer bars, a layer is not
   std::optional<BarOrder> by_bar;
   if (whole_bars ||
-      (all.bar.defined() && settings_.batch_size >= kManySamples && MlpPass::fits(policy_, settings_.bf16))) {
+      // In bf16 sums of the two parts would be rounded twice, and the first minibatch's ratios not 1.
+      (all.bar.defined() && settings_.batch_size >= kManySamples && MlpPass::fits(policy_) && !settings_.bf16)) {
     by_bar.emplace(all.bar);
     if (!by_bar->worthwhile()) by_bar.reset();
   }

@@ -53,7 +53,7 @@ TEST_CASE("mlp pass: outputs and gradients are autograd's, added to what is ther
       input.window = at::arange(rows, at::kLong).div(4, "floor");
       const at::Tensor x = at::cat({input.account, input.windows.index_select(0, input.window)}, 1);
       if (!by_bar) input = x;
-      REQUIRE(MlpPass::fits(policy, /*bf16=*/false));
+      REQUIRE(MlpPass::fits(policy));
 
       zero(policy);
       const Outputs outputs = forward(policy, x, false);
@@ -65,7 +65,7 @@ TEST_CASE("mlp pass: outputs and gradients are autograd's, added to what is ther
 
       zero(policy);
       for (int i = 0; i < 2; ++i) {
-        MlpPass pass(policy, input);
+        MlpPass pass(policy, input, /*bf16=*/false);
         const Outputs now = pass.forward();
         CHECK((now.mean - outputs.mean).abs().max().item<double>() < kRounding);
         CHECK((now.value - outputs.value).abs().max().item<double>() < kRounding);
@@ -87,6 +87,43 @@ TEST_CASE("mlp pass: outputs and gradients are autograd's, added to what is ther
         }
       }
     }
+}
+
+TEST_CASE("mlp pass: in bf16 what forward() gives under autocast, and autograd's gradients but for their roundings") {
+  constexpr double kRoundings = 2e-2;  // of bfloat16's 8 bits, sums of 300 samples
+  Architecture architecture;
+  architecture.observation = 11;
+  architecture.width = 24;
+  architecture.actions = 3;
+  Initialization initialization;
+  initialization.policy_gain = 1;
+  Policy policy = make_policy(architecture, initialization, at::kCPU);
+  policy.actor.require_grad(true);
+  policy.critic.require_grad(true);
+  const at::Tensor x = at::randn({300, 11});
+  zero(policy);
+  const Outputs outputs = forward(policy, x, /*bf16=*/true);
+  loss_of(outputs).backward();
+  std::vector<at::Tensor> expected;
+  for (const auto* weights : {&policy.actor, &policy.critic}) {
+    for (const at::Tensor& weight : weights->tensors()) expected.push_back(weight.grad().clone());
+  }
+  zero(policy);
+  MlpPass pass(policy, x, /*bf16=*/true);
+  const Outputs now = pass.forward();
+  CHECK(now.mean.equal(outputs.mean));
+  CHECK(now.value.equal(outputs.value));
+  loss_of(now).backward();
+  pass.backward(now.mean.grad(), now.value.grad());
+  std::size_t next = 0;
+  for (const auto* weights : {&policy.actor, &policy.critic}) {
+    for (const at::Tensor& weight : weights->tensors()) {
+      CHECK((weight.grad().scalar_type() == at::kFloat));
+      const double length = expected[next].norm().item<double>();
+      CHECK((weight.grad() - expected[next]).norm().item<double>() <= kRoundings * length);
+      ++next;
+    }
+  }
 }
 
 }  // namespace ristretto::agents
