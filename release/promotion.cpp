@@ -205,7 +205,11 @@ class VersionStore::Change {
 };
 
 std::optional<std::string> VersionStore::adopt(const std::string& name) {
-  if (slot(name).kind == Slot::Kind::directory) Change(*this, name, "adopt").adopt();
+  if (slot(name).kind == Slot::Kind::directory) {
+    Change(*this, name, "adopt").adopt();
+  } else {
+    settle(name);
+  }
   return served(name);
 }
 
@@ -222,13 +226,13 @@ void VersionStore::serve(const std::string& name, const std::string& version,
   Change change(*this, name, "promote");
   change.adopt();
   const auto now = served(name);
+  if (now == id) return;  // also where a process died behind the switch and is asked again
   if (now != expected) {
     throw Error(Fault::refused,
                 str(name, " serves ", now.value_or("nothing"), " by now, and version ", id, " was judged against ",
                     expected.value_or("nothing")),
                 "judge it again, against what is served");
   }
-  if (now == id) return;
   change.serve("promotion", id, reason, gates);
 }
 
@@ -281,6 +285,10 @@ std::vector<std::string> VersionStore::prune(const std::string& name, std::int64
   const std::vector<std::string> ids = removable();
   for (const std::string& id : ids) change.remove(id);
   return ids;
+}
+
+void VersionStore::settle(const std::string& name) {
+  if (!ids(name).empty()) Change(*this, name, "settle");
 }
 
 void VersionStore::refuse(const std::string& name, const std::optional<std::string>& version, const std::string& reason,
