@@ -189,6 +189,7 @@ void examine_locks(Examination& examination, const fs::path& runs, const fs::pat
     }
   }
   if (const fs::path versions = deployments / release::kVersions; fs::is_directory(versions)) {
+    if (fs::exists(versions / release::kNightlyLock)) locks.push_back(versions / release::kNightlyLock);
     for (const auto& entry : fs::directory_iterator(versions)) {
       if (fs::exists(entry.path() / "lock")) locks.push_back(entry.path() / "lock");
     }

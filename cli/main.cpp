@@ -7,11 +7,13 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <filesystem>
 #include <string>
 #include <vector>
 
 #include "cli/commands.h"
 #include "platform/error.h"
+#include "platform/file_fault.h"
 #include "platform/log.h"
 #include "platform/process.h"
 #include "platform/text.h"
@@ -89,6 +91,8 @@ int main(int argc, char** argv) {
     return code;
   } catch (const Error& error) {
     return fail(error.what(), error.hint(), error.fault());
+  } catch (const std::filesystem::filesystem_error& error) {
+    return fail(message_of(error), hint_of(error.code().value()), Fault::failed);
   } catch (const c10::OutOfMemoryError&) {
     return fail("the device's memory is used up", "give a smaller --memory-budget, or a smaller --net-dimension",
                 Fault::failed);

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "platform/error.h"
+#include "platform/file_fault.h"
 #include "platform/text.h"
 
 namespace ristretto {
@@ -28,7 +29,7 @@ class Descriptor {
 };
 
 [[noreturn]] void fail(const std::string& what, const std::filesystem::path& path, int error) {
-  throw Error(Fault::failed, str(path.string(), ": ", what, ": ", std::strerror(error)));
+  throw Error(Fault::failed, str(path.string(), ": ", what, ": ", std::strerror(error)), hint_of(error));
 }
 
 }  // namespace

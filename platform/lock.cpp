@@ -10,13 +10,17 @@
 
 #include "platform/clock.h"
 #include "platform/error.h"
+#include "platform/file_fault.h"
 #include "platform/text.h"
 
 namespace ristretto {
 
 FileLock::FileLock(const std::filesystem::path& path, const std::string& purpose, double wait_seconds) {
   fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (fd_ < 0) throw Error(Fault::failed, str(path.string(), ": cannot be opened: ", std::strerror(errno)));
+  if (fd_ < 0) {
+    const int error = errno;
+    throw Error(Fault::failed, str(path.string(), ": cannot be opened: ", std::strerror(error)), hint_of(error));
+  }
   const Stopwatch waited;
   while (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
     const int error = errno;

@@ -12,6 +12,7 @@
 
 #include "platform/atomic_file.h"
 #include "platform/error.h"
+#include "platform/file_fault.h"
 #include "platform/text.h"
 
 namespace ristretto::release {
@@ -21,8 +22,9 @@ namespace fs = std::filesystem;
 
 constexpr mode_t kFileMode = 0444, kDirectoryMode = 0555, kOpenDirectoryMode = 0755;
 
-[[noreturn]] void fail(const fs::path& path, const char* what, int error, const std::string& hint = {}) {
-  throw Error(Fault::failed, str(path.string(), ": cannot be ", what, ": ", std::strerror(error)), hint);
+[[noreturn]] void fail(const fs::path& path, const std::string& what, int error, const std::string& hint = {}) {
+  throw Error(Fault::failed, str(path.string(), ": cannot be ", what, ": ", std::strerror(error)),
+              hint.empty() ? hint_of(error) : hint);
 }
 
 void set_mode(const fs::path& path, mode_t mode) {
@@ -83,7 +85,7 @@ void remove_tree(const fs::path& directory) {
 
 void move_tree(const fs::path& from, const fs::path& to) {
   if (std::rename(from.c_str(), to.c_str()) == 0) return;
-  if (errno != EXDEV) fail(from, "moved", errno);
+  if (errno != EXDEV) fail(from, str("moved to ", to.string()), errno);
   copy_tree(from, to);
   remove_tree(from);
 }

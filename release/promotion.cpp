@@ -212,7 +212,11 @@ class VersionStore::Change {
 };
 
 std::optional<std::string> VersionStore::adopt(const std::string& name) {
-  if (slot(name).kind == Slot::Kind::directory) Change(*this, name, "adopt").adopt();
+  if (slot(name).kind == Slot::Kind::directory) {
+    Change(*this, name, "adopt").adopt();
+  } else {
+    settle(name);
+  }
   return served(name);
 }
 
@@ -303,6 +307,10 @@ std::vector<std::string> VersionStore::prune(const std::string& name, std::int64
   const std::vector<std::string> ids = removable();
   for (const std::string& id : ids) change.remove(id);
   return ids;
+}
+
+void VersionStore::settle(const std::string& name) {
+  if (!ids(name).empty()) Change(*this, name, "settle");
 }
 
 void VersionStore::refuse(const std::string& name, const std::optional<std::string>& version, const std::string& reason,

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "platform/atomic_file.h"
+#include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/text.h"
 
@@ -16,6 +17,7 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kVersionHashDigits = 12, kNameLimit = 100;
 constexpr mode_t kWriteBits = 0222;
+constexpr std::int64_t kClockSlackSeconds = 60;  // that a time server may step a clock back by
 
 }  // namespace
 
@@ -162,34 +164,49 @@ std::vector<Json> VersionStore::history(const std::string& name) const {
 
 std::vector<std::string> VersionStore::check(const std::string& name) const {
   std::vector<std::string> problems;
-  const auto require_mode = [&](const fs::path& path) {
-    struct stat status {};
-    if (lstat(path.c_str(), &status) == 0 && (status.st_mode & kWriteBits) == 0) return;
-    problems.push_back(str(path.string(), " can be written to, expected mode ",
-                           S_ISDIR(status.st_mode) ? "0555" : "0444", ": something may write through the link"));
-  };
   try {
     slot(name);
   } catch (const Error& error) {
     problems.push_back(error.what());
   }
   for (const std::string& id : ids(name)) {
-    const fs::path directory = path_of(name, id);
-    require_mode(directory);
-    try {
-      for (const auto& entry : fs::recursive_directory_iterator(directory)) require_mode(entry.path());
-      const auto manifest = read_manifest(directory);
-      if (!manifest) throw Error(Fault::incompatible, directory.string() + " has no manifest");
-      require_files(directory, *manifest);
-      if (!id.ends_with(content_hash(manifest->at("files")))) {
-        throw Error(Fault::incompatible,
-                    directory.string() + " is not named after its files: its manifest was changed");
-      }
-    } catch (const Error& error) {
-      problems.push_back(error.what());
-    }
+    for (std::string& problem : check(name, id)) problems.push_back(std::move(problem));
   }
   return problems;
+}
+
+std::vector<std::string> VersionStore::check(const std::string& name, const std::string& version) const {
+  std::vector<std::string> problems;
+  const auto require_mode = [&](const fs::path& path) {
+    struct stat status {};
+    if (lstat(path.c_str(), &status) == 0 && (status.st_mode & kWriteBits) == 0) return;
+    problems.push_back(str(path.string(), " can be written to, expected mode ",
+                           S_ISDIR(status.st_mode) ? "0555" : "0444", ": something may write through the link"));
+  };
+  const fs::path directory = path_of(name, version);
+  require_mode(directory);
+  try {
+    for (const auto& entry : fs::recursive_directory_iterator(directory)) require_mode(entry.path());
+    const auto manifest = read_manifest(directory);
+    if (!manifest) throw Error(Fault::incompatible, directory.string() + " has no manifest");
+    require_files(directory, *manifest);
+    if (!version.ends_with(content_hash(manifest->at("files")))) {
+      throw Error(Fault::incompatible, directory.string() + " is not named after its files: its manifest was changed");
+    }
+  } catch (const Error& error) {
+    problems.push_back(error.what());
+  }
+  return problems;
+}
+
+void VersionStore::require_clock(const std::string& name) const {
+  const std::int64_t now = std::chrono::system_clock::to_time_t(now_utc());
+  std::int64_t latest = 0;
+  for (const Json& event : history(name)) latest = std::max(latest, parse_utc(text_field(event, "time")).value_or(0));
+  if (now + kClockSlackSeconds >= latest) return;
+  throw Error(Fault::failed,
+              str("the clock reads ", iso_utc(now), ", but the last change of ", name, " was at ", iso_utc(latest)),
+              "set the clock (timedatectl)");
 }
 
 void VersionStore::require_room(std::int64_t bytes) const {

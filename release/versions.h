@@ -22,6 +22,7 @@ namespace ristretto::release {
 inline constexpr const char* kVersions = ".versions";
 inline constexpr const char* kHistory = "history.jsonl";
 inline constexpr const char* kLock = "lock";
+inline constexpr const char* kNightlyLock = "nightly.lock";  // in .versions: one night at a time
 inline constexpr std::size_t kVersionDigits = 4;
 
 struct Version {
@@ -76,7 +77,13 @@ class VersionStore {
   std::vector<Json> history(const std::string& name) const;
   // Every version re-hashed, and its modes: one sentence a problem.
   std::vector<std::string> check(const std::string& name) const;
+  // The same of one version.
+  std::vector<std::string> check(const std::string& name, const std::string& version) const;
+  // Throws Error(failed) where the clock is behind what happened last: what is judged now would be of another day.
+  void require_clock(const std::string& name) const;
 
+  // Finishes or removes what killed processes left of changes of this name; adopt() and every change begin so.
+  void settle(const std::string& name);
   // Takes a plain directory over as a version, by an atomic exchange, its contents unchanged; returns what is served.
   std::optional<std::string> adopt(const std::string& name);
   // Moves a directory written by stage() in as the next version and returns its id. It is not served. Before, leftovers

@@ -36,8 +36,8 @@ inline const std::filesystem::path& prepared() {
 
 struct Copy {
   TemporaryDirectory directory;
-  Copy() {
-    const std::string command = "cp -a '" + prepared().string() + "/.' '" + directory.path.string() + "'";
+  explicit Copy(const std::filesystem::path& of = prepared()) {
+    const std::string command = "cp -a '" + of.string() + "/.' '" + directory.path.string() + "'";
     REQUIRE(std::system(command.c_str()) == 0);
   }
   std::filesystem::path operator/(const std::string& name) const { return directory.path / name; }

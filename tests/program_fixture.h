@@ -53,12 +53,12 @@ inline std::vector<std::string> small_retrain(const std::string& name) {
 }
 
 inline pid_t start(const std::vector<std::string>& arguments, const std::filesystem::path& directory,
-                   const std::string& out = "out") {
+                   const std::string& out = "out", const std::string& err = "err") {
   const pid_t child = fork();
   if (child != 0) return child;
   if (chdir(directory.c_str()) != 0) _exit(120);
   const int output = open(out.c_str(), O_CREAT | O_WRONLY | O_TRUNC, 0644);
-  const int errors = open("err", O_CREAT | O_WRONLY | O_TRUNC, 0644);
+  const int errors = open(err.c_str(), O_CREAT | O_WRONLY | O_TRUNC, 0644);
   dup2(output, STDOUT_FILENO);
   dup2(errors, STDERR_FILENO);
   std::vector<char*> argv{const_cast<char*>(RISTRETTO_PROGRAM)};

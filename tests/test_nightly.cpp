@@ -8,12 +8,12 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "beatable_fixture.h"
 #include "platform/atomic_file.h"
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/lock.h"
 #include "platform/text.h"
-#include "program_fixture.h"
 #include "release/ledger.h"
 #include "release/versions.h"
 #include "train/webhook.h"
@@ -184,6 +184,12 @@ TEST_CASE("nightly: each fault has its own message, and nothing is changed by it
     CHECK(place.run(small_night(bars)) == 5);
     says("lock");
   }
+  {
+    const FileLock lock(place.directory.path / "deployments/.versions" / release::kNightlyLock, "nightly");
+    CHECK(place.run(small_night(bars, {"--runs", "other"})) == 5);
+    says("deployments/.versions/nightly.lock is locked by process");
+    CHECK_FALSE(std::filesystem::exists(place.directory.path / "other/nightly/journal.json"));
+  }
   CHECK(place.run(small_night(bars, {"other"})) == 2);
   says("there is no deployment 'other'");
   CHECK(place.run(small_night(bars, {"--disk-budget", "1000"})) == 1);
@@ -204,7 +210,85 @@ TEST_CASE("nightly: each fault has its own message, and nothing is changed by it
   CHECK(place.store().list("model_0").size() == 1);
 }
 
+TEST_CASE("nightly: exit code 0 where something is served, 3 where nothing is good enough") {
+  const Copy copy(beatable());
+  const release::VersionStore store = copy.store();
+  const std::string bad = store.served("model_0").value();
+  const auto night = [&](const std::string& learning_rate) {
+    auto arguments = small_night("bars", {"--new-bars", "0"});
+    *(std::find(arguments.begin(), arguments.end(), "--learning-rate") + 1) = learning_rate;
+    const int code = finish(start(arguments, copy.directory.path));
+    return std::pair(code, nlohmann::json::parse(read_file(copy / "out"))["models"][0]);
+  };
+  // Steps so small that the weights stay those that training began with: a gate of integrity refuses.
+  const auto [refused, kept] = night("1e-12");
+  CAPTURE(kept.dump(2));
+  CHECK(refused == 3);
+  CHECK(kept["state"] == "kept");
+  CHECK(kept["reason"].get<std::string>().find("weights_changed") != std::string::npos);
+  CHECK(store.served("model_0") == bad);
+  CHECK(store.history("model_0").back()["event"] == "refusal");
+
+  const auto [done, served] = night("1e-3");
+  CAPTURE(served.dump(2));
+  CHECK(done == 0);
+  CHECK(served["state"] == "served");
+  CHECK(store.served("model_0") == served["version"]);
+  CHECK(store.served("model_0") != bad);
+  CHECK(store.history("model_0").back()["event"] == "promotion");
+}
+
+TEST_CASE("nightly: a clean retrain and one of what is served are both tried") {
+  const Copy copy(beatable());
+  copy.store().rollback("model_0", "1", "it says what it has seen");
+  const int code = finish(start(small_night("bars", {"--new-bars", "0", "--seed", "3"}), copy.directory.path));
+  const auto model = nlohmann::json::parse(read_file(copy / "out"))["models"][0];
+  CAPTURE(model.dump(2));
+  CHECK(code == (model["state"] == "served" ? 0 : 3));
+  CHECK(model["retrain"]["contenders"] == 2);
+  const std::filesystem::path run = copy / model["run"].get<std::string>();
+  for (const char* contender : {"trial-1-seed-3", "trial-2-seed-3"}) {
+    CHECK(std::filesystem::exists(run / contender / "checkpoint/checkpoint.safetensors"));
+  }
+  CHECK(read_file(run / "trial-2-seed-3/config.ini").find("weights of") != std::string::npos);
+}
+
+TEST_CASE("nightly: what a night has used of its time is counted over restarts") {
+  const Copy copy(beatable());
+  const std::filesystem::path journal = copy / "runs/nightly/journal.json";
+  std::filesystem::create_directories(journal.parent_path());
+  write_file_atomically(journal, R"({"format": 1, "id": "x", "started": "2026-01-01T00:00:00Z", "finished": null,
+      "seconds": 3590, "study": "", "sweep": "", "models": [{"name": "model_0", "state": "waiting", "run": "runs/a",
+      "holdout_from": null, "version": "", "status": "", "reason": "", "report": "", "new_bars": 0, "retrain": null}]})");
+  CHECK(finish(start(small_night("bars", {"--new-bars", "0", "--time-budget", "1h"}), copy.directory.path)) == 1);
+  const auto document = nlohmann::json::parse(read_file(copy / "out"));
+  CHECK(document["models"][0]["state"] == "failed");
+  CHECK(document["models"][0]["reason"] == "the night's time was up before it");
+  CHECK(document["seconds"] >= 3590);
+  CHECK(copy.store().list("model_0").size() == 2);
+}
+
 TEST_SUITE("slow") {
+  TEST_CASE("nightly: a night ends within its time budget, which its models share") {
+    Place place;
+    const std::string bars = kSource + "/data/crypto_1h";
+    place.deploy("model_0", bars);
+    place.deploy("model_1", bars);
+    auto night = small_night(bars, {"--new-bars", "0", "--time-budget", "70s"});
+    *(std::find(night.begin(), night.end(), "--steps") + 1) = "1000000000";
+    const Stopwatch watch;
+    const int code = place.run(night);
+    CHECK((code == 0 || code == 3));
+    // Beside other work of the machine judging takes longer than was reserved for it.
+    CHECK(watch.seconds() < 140);
+    for (const auto& model : place.document["models"]) {
+      CAPTURE(model.dump(2));
+      CHECK((model["state"] == "served" || model["state"] == "kept"));
+      CHECK(model["retrain"]["steps"] > 8192);
+      CHECK(model["retrain"]["steps"] < model["retrain"]["planned_steps"]);
+    }
+  }
+
   TEST_CASE("nightly: interrupted or killed, the same command goes on where it was") {
     Place place;
     const std::string bars = kSource + "/data/crypto_1h";

@@ -5,12 +5,14 @@
 #include "platform/atomic_file.h"
 #include "platform/clock.h"
 #include "platform/error.h"
+#include "platform/file_fault.h"
 #include "platform/interrupt.h"
 #include "platform/lock.h"
 #include "platform/log.h"
 #include "platform/text.h"
 #include "release/ledger.h"
 #include "release/versions.h"
+#include "train/current_bars.h"
 #include "train/job.h"
 #include "train/nightly_journal.h"
 #include "train/retrain.h"
@@ -120,7 +122,9 @@ Work work_of(const NightlyRequest& request, const std::optional<StudySource>& so
   auto fine_tuning = fine_tuning_of(request.deployments / name, work.trials[0]);
   // Of weights that do not say what they have seen, only the user can (--holdout-from).
   if (fine_tuning && (fine_tuning->start->unseen_from || pinned(given))) work.trials.push_back(std::move(*fine_tuning));
-  const Data data = load_data(work.trials[0].settings);
+  const Settings& settings = work.trials[0].settings;
+  require_current_bars(settings.run.bars, layout_of(settings).assets);
+  const Data data = load_data(settings);
   const env::Market& holdout = data.splits.holdout.market;
   for (const env::Segment& segment : holdout.segments) {
     for (std::int64_t row = segment.begin; row < segment.end; ++row) {
@@ -171,6 +175,12 @@ class Nights {
     if (request_.dry_run) return tell_due();
     fs::create_directories(directory_);
     const FileLock lock(directory_ / "lock", "nightly");
+    // Nights with other runs directories share the deployments.
+    std::optional<FileLock> shared;
+    if (fs::exists(request_.deployments)) {
+      fs::create_directories(request_.deployments / release::kVersions);
+      shared.emplace(request_.deployments / release::kVersions / release::kNightlyLock, "nightly");
+    }
     begin();
     if (const int signal = refresh_study(); signal != 0) return interrupted(signal);
     for (ModelNight& model : night_.models) {
@@ -286,6 +296,7 @@ class Nights {
   // Retrains one model. Returns the signal that ended it, 0 for none.
   int one(ModelNight& model) {
     try {
+      require_whole(model.name);
       if (model.state == "running") {
         if (const auto ending = published(store_, model)) {
           take(model, *ending);
@@ -320,10 +331,23 @@ class Nights {
                    result.document["served"], false});
     } catch (const std::exception& error) {
       model.state = "failed";
-      model.reason = error.what();
-      log::error("nightly", str(model.name, ": ", error.what()));
+      model.reason = message_of(error);
+      log::error("nightly", str(model.name, ": ", model.reason));
     }
     return 0;
+  }
+
+  // What is damaged needs a person: a night that replaced it would hide that something writes into versions.
+  void require_whole(const std::string& name) {
+    store_.settle(name);
+    for (const release::Version& version : store_.list(name)) {
+      const std::vector<std::string> problems = store_.check(name, version.id);
+      if (problems.empty()) continue;
+      if (version.served) {
+        throw Error(Fault::incompatible, str("what is served is damaged: ", join(problems, "; ")));
+      }
+      log::warning("nightly", str(name, ": ", join(problems, "; ")));
+    }
   }
 
   static void take(ModelNight& model, const Ending& ending) {
@@ -420,7 +444,8 @@ NightlyResult nightly(const NightlyRequest& request, const std::vector<Given>& g
     const auto* known = dynamic_cast<const Error*>(&error);
     const bool busy = known != nullptr && known->fault() == Fault::busy;
     if (!busy && !request.dry_run) {
-      nights.tell_webhook(str("the night failed: ", error.what(), "\n"), {{"error", error.what()}});
+      const std::string message = message_of(error);
+      nights.tell_webhook(str("the night failed: ", message, "\n"), {{"error", message}});
     }
     throw;
   }

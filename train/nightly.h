@@ -38,11 +38,12 @@ struct NightlyResult {
   int exit_code = 0;
 };
 
-// given: the layers of settings of all retrains. One at a time: Error(busy) while another runs. A night that a crash or
-// a reboot ended is gone on with (runs/nightly/journal.json): models that are done stay done, trainings go on from
-// their checkpoints, a version that was published is put where its verdict says. The hold-out of a model begins where
-// that of its newest version began and ends with the newest bar. A fault of one model does not end the others. Throws
-// Error for faults of the whole: a clock behind the last night's, the disk budget, names that are not there.
+// given: the layers of settings of all retrains. One at a time: Error(busy) while another runs with the same runs or
+// the same deployments. A night that a crash or a reboot ended is gone on with (runs/nightly/journal.json): models that
+// are done stay done, trainings go on from their checkpoints, a version that was published is put where its verdict
+// says. The hold-out of a model begins where that of its newest version began and ends with the newest bar. A fault of
+// one model, such as damage of what it serves, does not end the others. Throws Error for faults of the whole: a clock
+// behind the last night's, the disk budget, names that are not there.
 NightlyResult nightly(const NightlyRequest& request, const std::vector<Given>& given);
 
 }  // namespace ristretto::train

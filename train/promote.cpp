@@ -11,6 +11,7 @@
 #include "release/deployment.h"
 #include "release/directories.h"
 #include "release/served_actor.h"
+#include "train/current_bars.h"
 #include "train/job.h"
 #include "train/judge.h"
 #include "train/record.h"
@@ -169,12 +170,14 @@ PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& g
   release::require_name(request.name);
   release::VersionStore store(request.deployments);
   store.slot(request.name);
+  store.require_clock(request.name);
   const Named named = find(store, request);
   const std::optional<std::string> served = request.dry_run ? store.served(request.name) : store.adopt(request.name);
   if (!named.version.empty() && served == named.version) {
     throw Error(Fault::usage, str(request.name, " serves ", named.version, " already"));
   }
   const Settings settings = settings_for(named, given);
+  require_current_bars(settings.run.bars, named.layout.assets);
   const Data data = load_data(settings, named.layout, rules_for(named, settings));
   PromoteResult result;
   result.document = {{"name", request.name}, {"candidate", named.version.empty() ? request.what : named.version}};

@@ -11,6 +11,7 @@
 #include "platform/log.h"
 #include "platform/text.h"
 #include "train/contenders.h"
+#include "train/current_bars.h"
 #include "train/judge.h"
 #include "train/record.h"
 
@@ -79,6 +80,7 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
   const FileLock lock(request.runs / ("." + request.name + ".lock"), "retrain " + request.name);
   release::VersionStore store(request.deployments);
   store.slot(request.name);  // refuses what is not ours before hours are spent
+  store.require_clock(request.name);
   std::int64_t bytes = 0;
   for (const Resolved& trial : trials) {
     bytes = std::max(bytes, release::staged_bytes(architecture_of(trial.settings)));
@@ -87,6 +89,7 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
 
   // Train.
   prepare_machine(settings);
+  require_current_bars(settings.run.bars, layout_of(settings).assets);
   for (const Resolved& trial : trials) {
     const Data data = load_data(trial.settings);
     require_unseen(trial, data);
