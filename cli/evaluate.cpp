@@ -6,6 +6,7 @@
 #include "cli/findings.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "evaluation/costs.h"
 #include "evaluation/ladder.h"
 #include "evaluation/metrics_table.h"
 #include "evaluation/report.h"
@@ -68,7 +69,7 @@ int evaluate(const Arguments& arguments) {
   options.value("to", "DATE", "the bars before it");
   options.value("timerange", "FROM-TO", "both, such as 20230101-20230401");
   options.value("out", "FILE", "the report [report.html]");
-  options.settings({"bars", "assets", "initial_capital", "fee_fraction"});
+  options.settings({"bars", "assets", "initial_capital", "fee_fraction", "slippage_fraction", "spread_fraction"});
   if (!options.parse(arguments)) return 0;
   train::Settings settings;
   for (const train::Given& given : options.given()) settings.apply(given);
@@ -101,6 +102,9 @@ int evaluate(const Arguments& arguments) {
   env::Rules rules = release::served_rules(model, *layout);
   if (settings.sources.count("initial_capital") > 0) rules.initial_capital = settings.run.initial_capital;
   if (settings.sources.count("fee_fraction") > 0) rules.fee_fraction = settings.run.fee_fraction;
+  if (settings.sources.count("slippage_fraction") > 0) rules.slippage_fraction = settings.run.slippage_fraction;
+  if (settings.sources.count("spread_fraction") > 0) rules.spread_fraction = settings.run.spread_fraction;
+  train::check_costs(rules);
   const env::Market market =
       between(env::Market::of(env::read_bars(settings.run.bars, layout->assets), layout->features), from, to);
   std::optional<train::Look> look = train::open_look(model, market, settings.run.bars);
@@ -123,6 +127,7 @@ int evaluate(const Arguments& arguments) {
     nlohmann::ordered_json document = {{"model", model.path.string()},
                                        {"first_bar", iso_utc(backtest.time.front())},
                                        {"last_bar", iso_utc(backtest.time.back())},
+                                       {"costs", evaluation::costs_json(rules)},
                                        {"metrics", evaluation::json_of(evaluation::metrics_of(backtest))},
                                        {"look", look ? nlohmann::ordered_json(look->number) : nullptr},
                                        {"report", report.string()}};
@@ -132,8 +137,9 @@ int evaluate(const Arguments& arguments) {
     print(document);
     return 0;
   }
-  std::printf("%s, %s to %s\n%s", model.path.c_str(), iso_utc(backtest.time.front()).c_str(),
-              iso_utc(backtest.time.back()).c_str(), evaluation::table_header().c_str());
+  std::printf("%s, %s to %s; a trade costs %s\n%s", model.path.c_str(), iso_utc(backtest.time.front()).c_str(),
+              iso_utc(backtest.time.back()).c_str(), evaluation::costs_in_words(rules).c_str(),
+              evaluation::table_header().c_str());
   std::printf("%s", evaluation::table_line("this model", evaluation::metrics_of(backtest)).c_str());
   for (const auto& reference : references) {
     std::printf("%s", evaluation::table_line(reference.name, reference.metrics).c_str());

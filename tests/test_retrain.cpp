@@ -26,7 +26,7 @@ namespace ristretto::train {
 TEST_CASE("retrain: a study's best trial becomes a served version that any consumer can check") {
   const TemporaryDirectory directory;
   auto arguments = small_retrain("model_0");
-  arguments.push_back("--json");
+  arguments.insert(arguments.end(), {"--slippage-fraction", "0.001", "--spread-fraction", "0.0005", "--json"});
   const int code = finish(start(arguments, directory.path));
   CAPTURE(read_file(directory.path / "err"));
   REQUIRE(code == 0);
@@ -51,6 +51,10 @@ TEST_CASE("retrain: a study's best trial becomes a served version that any consu
   CHECK(manifest["hyperparameters"]["gamma"]["source"] == "study trial 134");
   CHECK(manifest["hyperparameters"]["net_dimension"]["source"] == "command line");
   CHECK(manifest["data"]["files"].size() == 7);
+  CHECK(manifest["environment"]["fee_fraction"] == 0.0025);
+  CHECK(manifest["environment"]["slippage_fraction"] == 0.001);
+  CHECK(manifest["environment"]["spread_fraction"] == 0.0005);
+  CHECK(document["costs"]["cost_fraction"].get<double>() == doctest::Approx(0.00375));
   CHECK(std::filesystem::exists(directory.path / document["report"].get<std::string>()));
 
   SUBCASE("parity: the deployed files, asked bar by bar, give the orders of the backtest") {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "evaluation/costs.h"
 #include "evaluation/metrics_table.h"
 #include "evaluation/report.h"
 #include "platform/clock.h"
@@ -102,7 +103,7 @@ std::string text_of(const Judgement& judgement, const Data& data) {
   std::string text = str("\nhold-out, ", iso_utc(holdout.first_time), " to ", iso_utc(holdout.last_time), ", ",
                          judgement.metrics.bars, " bars; look ", judgement.look, " of this name at a hold-out, ",
                          with_thousands(judgement.trials_of_ledger), " trials behind all of them:\n");
-  text += evaluation::table_header();
+  text += str("a trade costs ", evaluation::costs_in_words(data.rules), "\n", evaluation::table_header());
   text += evaluation::table_line("this model", judgement.metrics);
   const Champion& champion = judgement.champion;
   if (champion.backtest) text += evaluation::table_line("served until now", evaluation::metrics_of(*champion.backtest));

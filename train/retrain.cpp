@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "evaluation/costs.h"
 #include "evaluation/metrics_table.h"
 #include "platform/clock.h"
 #include "platform/error.h"
@@ -171,6 +172,7 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
                      {"iterations", outcome.iterations},
                      {"seconds", total},
                      {"training_share", (profile.seconds_in("rollout") + profile.seconds_in("update")) / total},
+                     {"costs", evaluation::costs_json(chosen.data->rules)},
                      {"holdout", evaluation::json_of(judgement.metrics)},
                      {"gates", gates},
                      {"run", run_directory.string()},
