@@ -3,10 +3,11 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
-#include "cli/findings.h"
 #include "cli/options.h"
 #include "cli/output.h"
 #include "evaluation/costs.h"
+#include "evaluation/distribution.h"
+#include "evaluation/findings.h"
 #include "evaluation/ladder.h"
 #include "evaluation/metrics_table.h"
 #include "evaluation/report.h"
@@ -58,6 +59,28 @@ void reorder(env::Layout& layout, const std::string& list, const release::Model&
                 model.layout ? "its manifest gives the order" : "the same ones in another order are accepted");
   }
   layout.assets = assets;
+}
+
+// What its manifest says that the gates decided when it was judged.
+void add_gates(evaluation::Report& report, const release::Model& model) {
+  if (!model.manifest || !model.manifest->contains("gates") || !(*model.manifest)["gates"].is_array()) return;
+  const release::Json& manifest = *model.manifest;
+  // Evidence first, as a retrain's report has it.
+  for (const bool evidence : {true, false}) {
+    for (const release::Json& gate : manifest["gates"]) {
+      if (!gate.is_object() || (release::text_field(gate, "kind") == "evidence") != evidence) continue;
+      std::string verdict = release::text_field(gate, "verdict");
+      std::replace(verdict.begin(), verdict.end(), '_', ' ');
+      report.gates.push_back({release::text_field(gate, "name"), verdict, release::text_field(gate, "value"),
+                              release::text_field(gate, "threshold"), release::text_field(gate, "reason")});
+    }
+  }
+  std::string bars;
+  if (const release::Json::json_pointer holdout("/data/splits/holdout"); manifest.contains(holdout)) {
+    bars = str(", on the bars from ", release::text_field(manifest[holdout], "first_bar").substr(0, 10), " to ",
+               release::text_field(manifest[holdout], "last_bar").substr(0, 10));
+  }
+  report.gates_note = str("As its manifest has them, from when it was judged", bars, ".");
 }
 
 }  // namespace
@@ -113,27 +136,36 @@ int evaluate(const Arguments& arguments) {
   if (look) train::conclude(*look, backtest);
   const std::vector<evaluation::Reference> references = evaluation::ladder(market, *layout, rules);
   const std::filesystem::path report = options.get("out", "report.html");
-  const Findings findings{release::unseen_from(model),
-                          backtest.time.front(),
-                          backtest.time.back(),
-                          evaluation::attribution_of(backtest, market),
-                          evaluation::regimes_of(backtest, market),
-                          evaluation::cost_stress(market, *layout, rules, release::actor_of(model, *layout, market)),
-                          layout->assets};
+  const evaluation::Findings findings{
+      release::unseen_from(model),
+      backtest.time.front(),
+      backtest.time.back(),
+      rules,
+      evaluation::attribution_of(backtest, market),
+      evaluation::regimes_of(backtest, market),
+      evaluation::cost_stress(market, *layout, rules, release::actor_of(model, *layout, market)),
+      evaluation::track_record_of(backtest),
+      layout->assets};
   evaluation::Report page = evaluation::report_of(model.path.filename().string(), backtest, references, layout->assets);
-  page.facts = facts_of(findings);
+  page.trades = evaluation::trades_of(backtest, market, rules);
+  evaluation::add(page, findings);
+  add_gates(page, model);
   evaluation::write_report(report, page);
   if (options.json()) {
     nlohmann::ordered_json document = {{"model", model.path.string()},
                                        {"first_bar", iso_utc(backtest.time.front())},
                                        {"last_bar", iso_utc(backtest.time.back())},
-                                       {"costs", evaluation::costs_json(rules)},
                                        {"metrics", evaluation::json_of(evaluation::metrics_of(backtest))},
                                        {"look", look ? nlohmann::ordered_json(look->number) : nullptr},
                                        {"report", report.string()}};
     for (const auto& reference : references)
       document["references"][reference.name] = evaluation::json_of(reference.metrics);
     document.update(json_of(findings));
+    document["trades"] = evaluation::json_of(page.trades.value());
+    document["returns"]["bar"] = evaluation::json_of(evaluation::distribution_of(evaluation::returns_by_bar(backtest)));
+    document["returns"]["day"] = evaluation::json_of(evaluation::distribution_of(evaluation::returns_by_day(backtest)));
+    document["gates"] =
+        model.manifest ? model.manifest->value("gates", release::Json::array()) : release::Json::array();
     print(document);
     return 0;
   }

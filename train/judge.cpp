@@ -146,9 +146,15 @@ Judgement judge(const Candidate& candidate, release::VersionStore& store, releas
   }
 
   // Every series over the bars that all of them decided.
-  const TimedReturns mine = returns_of(out.holdout), passive = returns_of(equal_weight(1));
-  const TimedReturns mine_2x = returns_of(run(candidate.content, 2, false)), passive_2x = returns_of(equal_weight(2));
-  const TimedReturns mine_3x = returns_of(run(candidate.content, 3, false)), passive_3x = returns_of(equal_weight(3));
+  const auto stressed = [&](double costs) {
+    const evaluation::Backtest agent = costs == 1 ? out.holdout : run(candidate.content, costs, false);
+    const evaluation::Backtest held = equal_weight(costs);
+    out.stress.push_back({costs, evaluation::metrics_of(agent), evaluation::metrics_of(held)});
+    return std::pair{returns_of(agent), returns_of(held)};
+  };
+  const auto [mine, passive] = stressed(1);
+  const auto [mine_2x, passive_2x] = stressed(2);
+  const auto [mine_3x, passive_3x] = stressed(3);
   std::optional<TimedReturns> champion;
   std::vector<const TimedReturns*> all = {&mine, &passive};
   if (out.champion.backtest) {

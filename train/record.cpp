@@ -106,7 +106,8 @@ std::string text_of(const Judgement& judgement, const Data& data) {
   text += str("a trade costs ", evaluation::costs_in_words(data.rules), "\n", evaluation::table_header());
   text += evaluation::table_line("this model", judgement.metrics);
   const Champion& champion = judgement.champion;
-  if (champion.backtest) text += evaluation::table_line("served until now", evaluation::metrics_of(*champion.backtest));
+  if (champion.backtest)
+    text += evaluation::table_line(evaluation::kServedUntilNow, evaluation::metrics_of(*champion.backtest));
   for (const evaluation::Reference& reference : judgement.references)
     text += evaluation::table_line(reference.name, reference.metrics);
   if (!champion.note.empty()) text += str("\nserved until now (", *champion.version, "): ", champion.note, "\n");
@@ -153,13 +154,29 @@ std::string text_of(const Profile& profile) {
   return str("time: ", duration_text(total), " (", join(parts, ", "), ")");
 }
 
+evaluation::Findings findings_of(const Judgement& judgement, const Data& data) {
+  const env::Market& market = data.splits.holdout.market;
+  const evaluation::Backtest& run = judgement.holdout;
+  return {data.splits.holdout_from,
+          run.time.front(),
+          run.time.back(),
+          data.rules,
+          evaluation::attribution_of(run, market),
+          evaluation::regimes_of(run, market),
+          judgement.stress,
+          evaluation::track_record_of(run),
+          data.layout.assets};
+}
+
 void write_report(const std::filesystem::path& path, const std::string& title, const Judgement& judgement,
-                  const std::vector<GateResult>& integrity, const std::vector<std::string>& assets) {
+                  const std::vector<GateResult>& integrity, const Data& data) {
   std::vector<evaluation::Reference> shown = judgement.references;
   if (const auto& champion = judgement.champion.backtest) {
-    shown.insert(shown.begin(), {"served until now", evaluation::metrics_of(*champion), *champion});
+    shown.insert(shown.begin(), {evaluation::kServedUntilNow, evaluation::metrics_of(*champion), *champion});
   }
-  evaluation::Report report = evaluation::report_of(title, judgement.holdout, std::move(shown), assets);
+  evaluation::Report report = evaluation::report_of(title, judgement.holdout, std::move(shown), data.layout.assets);
+  report.trades = evaluation::trades_of(judgement.holdout, data.splits.holdout.market, data.rules);
+  evaluation::add(report, findings_of(judgement, data));
   for (const auto* gates : {&judgement.evidence, &integrity}) {
     for (const GateResult& gate : *gates) {
       report.gates.push_back({gate.name, verdict_of(gate), gate.value, gate.threshold, gate.reason});

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <optional>
 
-#include "evaluation/costs.h"
 #include "evaluation/metrics_table.h"
 #include "platform/clock.h"
 #include "platform/error.h"
@@ -141,7 +140,7 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
 
   // Before the step that cannot be taken back: a full disk must not hide what was served.
   const std::filesystem::path report = run_directory / "report.html";
-  write_report(report, str(request.name, " on the hold-out"), judgement, integrity, chosen.data->layout.assets);
+  write_report(report, str(request.name, " on the hold-out"), judgement, integrity, *chosen.data);
   RetrainResult result;
   if (const int signal = interrupt_requested(); signal != 0) {
     result.exit_code = interrupt_exit_code(signal);
@@ -172,11 +171,11 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
                      {"iterations", outcome.iterations},
                      {"seconds", total},
                      {"training_share", (profile.seconds_in("rollout") + profile.seconds_in("update")) / total},
-                     {"costs", evaluation::costs_json(chosen.data->rules)},
                      {"holdout", evaluation::json_of(judgement.metrics)},
                      {"gates", gates},
                      {"run", run_directory.string()},
                      {"report", report.string()}};
+  result.document.update(evaluation::json_of(findings_of(judgement, *chosen.data)));
   for (const auto& [phase, seconds] : profile.seconds()) result.document["phases"][phase] = seconds;
   const double share = static_cast<double>(outcome.environment_steps) / static_cast<double>(chosen.plan.steps);
   result.text =
