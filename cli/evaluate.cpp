@@ -3,9 +3,11 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
-#include "cli/findings.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "evaluation/costs.h"
+#include "evaluation/distribution.h"
+#include "evaluation/findings.h"
 #include "evaluation/ladder.h"
 #include "evaluation/metrics_table.h"
 #include "evaluation/report.h"
@@ -59,6 +61,28 @@ void reorder(env::Layout& layout, const std::string& list, const release::Model&
   layout.assets = assets;
 }
 
+// What its manifest says that the gates decided when it was judged.
+void add_gates(evaluation::Report& report, const release::Model& model) {
+  if (!model.manifest || !model.manifest->contains("gates") || !(*model.manifest)["gates"].is_array()) return;
+  const release::Json& manifest = *model.manifest;
+  // Evidence first, as a retrain's report has it.
+  for (const bool evidence : {true, false}) {
+    for (const release::Json& gate : manifest["gates"]) {
+      if (!gate.is_object() || (release::text_field(gate, "kind") == "evidence") != evidence) continue;
+      std::string verdict = release::text_field(gate, "verdict");
+      std::replace(verdict.begin(), verdict.end(), '_', ' ');
+      report.gates.push_back({release::text_field(gate, "name"), verdict, release::text_field(gate, "value"),
+                              release::text_field(gate, "threshold"), release::text_field(gate, "reason")});
+    }
+  }
+  std::string bars;
+  if (const release::Json::json_pointer holdout("/data/splits/holdout"); manifest.contains(holdout)) {
+    bars = str(", on the bars from ", release::text_field(manifest[holdout], "first_bar").substr(0, 10), " to ",
+               release::text_field(manifest[holdout], "last_bar").substr(0, 10));
+  }
+  report.gates_note = str("As its manifest has them, from when it was judged", bars, ".");
+}
+
 }  // namespace
 
 int evaluate(const Arguments& arguments) {
@@ -68,7 +92,7 @@ int evaluate(const Arguments& arguments) {
   options.value("to", "DATE", "the bars before it");
   options.value("timerange", "FROM-TO", "both, such as 20230101-20230401");
   options.value("out", "FILE", "the report [report.html]");
-  options.settings({"bars", "assets", "initial_capital", "fee_fraction"});
+  options.settings({"bars", "assets", "initial_capital", "fee_fraction", "slippage_fraction", "spread_fraction"});
   if (!options.parse(arguments)) return 0;
   train::Settings settings;
   for (const train::Given& given : options.given()) settings.apply(given);
@@ -101,6 +125,9 @@ int evaluate(const Arguments& arguments) {
   env::Rules rules = release::served_rules(model, *layout);
   if (settings.sources.count("initial_capital") > 0) rules.initial_capital = settings.run.initial_capital;
   if (settings.sources.count("fee_fraction") > 0) rules.fee_fraction = settings.run.fee_fraction;
+  if (settings.sources.count("slippage_fraction") > 0) rules.slippage_fraction = settings.run.slippage_fraction;
+  if (settings.sources.count("spread_fraction") > 0) rules.spread_fraction = settings.run.spread_fraction;
+  train::check_costs(rules);
   const env::Market market =
       between(env::Market::of(env::read_bars(settings.run.bars, layout->assets), layout->features), from, to);
   std::optional<train::Look> look = train::open_look(model, market, settings.run.bars);
@@ -109,15 +136,20 @@ int evaluate(const Arguments& arguments) {
   if (look) train::conclude(*look, backtest);
   const std::vector<evaluation::Reference> references = evaluation::ladder(market, *layout, rules);
   const std::filesystem::path report = options.get("out", "report.html");
-  const Findings findings{release::unseen_from(model),
-                          backtest.time.front(),
-                          backtest.time.back(),
-                          evaluation::attribution_of(backtest, market),
-                          evaluation::regimes_of(backtest, market),
-                          evaluation::cost_stress(market, *layout, rules, release::actor_of(model, *layout, market)),
-                          layout->assets};
+  const evaluation::Findings findings{
+      release::unseen_from(model),
+      backtest.time.front(),
+      backtest.time.back(),
+      rules,
+      evaluation::attribution_of(backtest, market),
+      evaluation::regimes_of(backtest, market),
+      evaluation::cost_stress(market, *layout, rules, release::actor_of(model, *layout, market)),
+      evaluation::track_record_of(backtest),
+      layout->assets};
   evaluation::Report page = evaluation::report_of(model.path.filename().string(), backtest, references, layout->assets);
-  page.facts = facts_of(findings);
+  page.trades = evaluation::trades_of(backtest, market, rules);
+  evaluation::add(page, findings);
+  add_gates(page, model);
   evaluation::write_report(report, page);
   if (options.json()) {
     nlohmann::ordered_json document = {{"model", model.path.string()},
@@ -129,11 +161,17 @@ int evaluate(const Arguments& arguments) {
     for (const auto& reference : references)
       document["references"][reference.name] = evaluation::json_of(reference.metrics);
     document.update(json_of(findings));
+    document["trades"] = evaluation::json_of(page.trades.value());
+    document["returns"]["bar"] = evaluation::json_of(evaluation::distribution_of(evaluation::returns_by_bar(backtest)));
+    document["returns"]["day"] = evaluation::json_of(evaluation::distribution_of(evaluation::returns_by_day(backtest)));
+    document["gates"] =
+        model.manifest ? model.manifest->value("gates", release::Json::array()) : release::Json::array();
     print(document);
     return 0;
   }
-  std::printf("%s, %s to %s\n%s", model.path.c_str(), iso_utc(backtest.time.front()).c_str(),
-              iso_utc(backtest.time.back()).c_str(), evaluation::table_header().c_str());
+  std::printf("%s, %s to %s; a trade costs %s\n%s", model.path.c_str(), iso_utc(backtest.time.front()).c_str(),
+              iso_utc(backtest.time.back()).c_str(), evaluation::costs_in_words(rules).c_str(),
+              evaluation::table_header().c_str());
   std::printf("%s", evaluation::table_line("this model", evaluation::metrics_of(backtest)).c_str());
   for (const auto& reference : references) {
     std::printf("%s", evaluation::table_line(reference.name, reference.metrics).c_str());

@@ -25,6 +25,8 @@ struct Rules {
   int lookback = 1;  // L
   double initial_capital = 500;
   double fee_fraction = 0.0025;         // of each trade's value, on both sides
+  double slippage_fraction = 0;         // likewise: what the price moves against an order
+  double spread_fraction = 0;           // between bid and ask, of the price; half of it is paid on each side
   double norm_action = 100;             // largest order: initial_capital / (reference price * norm_action) units
   double max_position_fraction = 0.30;  // of the account's value; 0: no limit
   double min_cash_reserve = 0;          // of the initial capital
@@ -37,6 +39,11 @@ struct Rules {
   double gamma = 0.99;              // of the discounted sum, where the last reward is one
   double min_qty[kMaxAssets] = {};  // smallest order of each asset, units
 };
+
+// What a trade costs, of its value.
+RISTRETTO_HOST_DEVICE double cost_fraction(const Rules& rules) {
+  return rules.fee_fraction + rules.slippage_fraction + 0.5 * rules.spread_fraction;
+}
 
 template <class R>
 struct MaskOf {
@@ -114,21 +121,21 @@ RISTRETTO_HOST_DEVICE R account_value(const Account<R>& account, const R* price,
   return value;
 }
 
-// E: the initial capital in equal parts, bought with fee at the reference prices.
+// E: the initial capital in equal parts, bought with costs at the reference prices.
 template <class R>
 RISTRETTO_HOST_DEVICE R benchmark_value(const R* capital_units, const R* price, const Rules& rules) {
   R value = R{};
   for (int i = 0; i < rules.assets; ++i) value = value + capital_units[i] * price[i];
-  return value * lanes<R>(1.0 / (rules.assets * (1.0 + rules.fee_fraction)));
+  return value * lanes<R>(1.0 / (rules.assets * (1.0 + cost_fraction(rules))));
 }
 
 // Sells `quantity` of asset i where `where` holds.
 template <class R>
-RISTRETTO_HOST_DEVICE void sell(Account<R>& account, int i, Mask<R> where, R quantity, R price, const Rules& rules) {
+RISTRETTO_HOST_DEVICE void sell(Account<R>& account, int i, Mask<R> where, R quantity, R price, double cost) {
   const R sold = select<R>(where, quantity, R{});
   const R worth = sold * price;
-  account.cash = account.cash + worth * lanes<R>(1.0 - rules.fee_fraction);
-  account.fees = account.fees + worth * lanes<R>(rules.fee_fraction);
+  account.cash = account.cash + worth * lanes<R>(1.0 - cost);
+  account.fees = account.fees + worth * lanes<R>(cost);
   account.turnover = account.turnover + worth;
   account.orders = account.orders + select<R>(where, lanes<R>(1), R{});
   account.holding[i] = account.holding[i] - sold;
@@ -142,6 +149,7 @@ RISTRETTO_HOST_DEVICE void trade(Account<R>& account, const Bar<R>& bar, const R
   const R zero = R{};
   const R one = lanes<R>(1);
   R shares[kMaxAssets];
+  const double cost = cost_fraction(rules);
   const R order_scale = lanes<R>(1.0 / rules.norm_action);
   for (int i = 0; i < n; ++i) shares[i] = bar.action[i] * bar.capital_units[i] * order_scale;
 
@@ -154,7 +162,7 @@ RISTRETTO_HOST_DEVICE void trade(Account<R>& account, const Bar<R>& bar, const R
       account.peak[i] = select<R>(held, larger<R>(account.peak[i], bar.price[i]), account.peak[i]);
       const R stop = account.peak[i] * lanes<R>(1.0 - rules.trailing_stop_pct);
       const Mask<R> stopped = both(both(held, zero < bar.price[i]), bar.price[i] < stop);
-      sell<R>(account, i, stopped, account.holding[i], bar.price[i], rules);
+      sell<R>(account, i, stopped, account.holding[i], bar.price[i], cost);
       account.peak[i] = select<R>(stopped, zero, account.peak[i]);
     }
   }
@@ -170,28 +178,27 @@ RISTRETTO_HOST_DEVICE void trade(Account<R>& account, const Bar<R>& bar, const R
   for (int i = 0; i < n; ++i) {
     const R minimum = lanes<R>(rules.min_qty[i]);
     const Mask<R> selling = both(both(shares[i] < -minimum, zero < account.holding[i]), zero < bar.price[i]);
-    sell<R>(account, i, selling, smaller<R>(account.holding[i], -shares[i]), bar.price[i], rules);
+    sell<R>(account, i, selling, smaller<R>(account.holding[i], -shares[i]), bar.price[i], cost);
     if (rules.trailing_stop_pct > 0) {
       account.peak[i] = select<R>(zero < account.holding[i], account.peak[i], zero);
     }
   }
   for (int i = 0; i < n; ++i) {
     const Mask<R> forced = lanes<R>(kForcedSaleBars - 0.5) < account.cooldown[i];
-    sell<R>(account, i, forced, account.holding[i] * lanes<R>(kForcedSaleFraction), bar.price[i], rules);
+    sell<R>(account, i, forced, account.holding[i] * lanes<R>(kForcedSaleFraction), bar.price[i], cost);
   }
   const R reserve = lanes<R>(rules.initial_capital * rules.min_cash_reserve);
   for (int i = 0; i < n; ++i) {
     const R minimum = lanes<R>(rules.min_qty[i]);
     const Mask<R> wanted = both(minimum < shares[i], zero < bar.price[i]);
     const R available = larger<R>(zero, account.cash - reserve);
-    const R affordable =
-        available * lanes<R>(kCashShare / (1.0 + rules.fee_fraction)) / select<R>(wanted, bar.price[i], one);
+    const R affordable = available * lanes<R>(kCashShare / (1.0 + cost)) / select<R>(wanted, bar.price[i], one);
     const R quantity = smaller<R>(affordable, shares[i]);
     const Mask<R> buying = both(wanted, minimum <= quantity);
     const R bought = select<R>(buying, quantity, zero);
     const R worth = bought * bar.price[i];
-    account.cash = account.cash - worth * lanes<R>(1.0 + rules.fee_fraction);
-    account.fees = account.fees + worth * lanes<R>(rules.fee_fraction);
+    account.cash = account.cash - worth * lanes<R>(1.0 + cost);
+    account.fees = account.fees + worth * lanes<R>(cost);
     account.turnover = account.turnover + worth;
     account.orders = account.orders + select<R>(buying, one, zero);
     if (rules.trailing_stop_pct > 0) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "evaluation/costs.h"
 #include "evaluation/statistics.h"
 
 namespace ristretto::evaluation {
@@ -73,8 +74,7 @@ std::vector<CostStress> cost_stress(const env::Market& market, const env::Layout
   const std::size_t assets = layout.assets.size();
   std::vector<CostStress> out;
   for (const double costs : {1.0, 2.0, 3.0}) {
-    env::Rules dearer = rules;
-    dearer.fee_fraction *= costs;
+    const env::Rules dearer = with_costs(rules, costs);
     out.push_back(
         {costs, metrics_of(backtest(market, layout, dearer, actor)),
          metrics_of(hold(market, layout, dearer, std::vector<double>(assets, 1.0 / static_cast<double>(assets))))});

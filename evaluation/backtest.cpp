@@ -157,7 +157,7 @@ Backtest hold(const env::Market& market, const env::Layout& layout, const env::R
   std::vector<double> units(static_cast<std::size_t>(n));
   for (const env::Segment& window : out.windows) {
     for (std::int64_t i = 0; i < n; ++i) {
-      const double spent = weights[i] * rules.initial_capital / (1 + rules.fee_fraction);
+      const double spent = weights[i] * rules.initial_capital / (1 + env::cost_fraction(rules));
       units[i] = spent / price_at[window.begin * n + i];
       out.traded_value += spent;
       out.orders += spent > 0 ? 1 : 0;
@@ -175,7 +175,7 @@ Backtest hold(const env::Market& market, const env::Layout& layout, const env::R
       value_sum += now;
     }
   }
-  out.fees_paid = out.traded_value * rules.fee_fraction;
+  out.fees_paid = out.traded_value * env::cost_fraction(rules);
   out.turnover = out.traded_value / (value_sum / static_cast<double>(out.time.size()));
   out.mean_position = 1;
   return out;

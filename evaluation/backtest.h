@@ -27,9 +27,9 @@ struct Backtest {
   std::vector<double> value;             // [T] V there, windows chained: each one starts with what the last one left
   std::vector<double> simple_returns;    // [T]
   std::vector<double> log_returns;       // [T]
-  double fees_paid = 0;                  // over all windows, in money of accounts that are not chained
-  double traded_value = 0;               // sum of |quantity * price|, in the same money
-  double turnover = 0;                   // traded value over the mean value of the account
+  double fees_paid = 0;     // with slippage and spread; over all windows, in money of accounts that are not chained
+  double traded_value = 0;  // sum of |quantity * price|, in the same money
+  double turnover = 0;      // traded value over the mean value of the account
   std::int64_t orders = 0;
   double mean_position = 0;  // share of V that is invested, mean over the bars
   at::Tensor shares;         // [T, n] float64, CPU: holding * price / V at the end of each bar
@@ -43,8 +43,8 @@ struct Backtest {
 Backtest backtest(const env::Market& market, const env::Layout& layout, const env::Rules& rules, const Actor& actor,
                   bool keep_actions = false);
 
-// `weights` of the initial capital put into each asset at a window's first price, with fee, and held: equal ones are
-// the environment's E. Its first return holds the fee and the prices' way through the first lookback. Same windows as
+// `weights` of the initial capital put into each asset at a window's first price, with costs, and held: equal ones are
+// the environment's E. Its first return holds the costs and the prices' way through the first lookback. Same windows as
 // backtest().
 Backtest hold(const env::Market& market, const env::Layout& layout, const env::Rules& rules,
               const std::vector<double>& weights);

@@ -11,12 +11,21 @@
 namespace ristretto::evaluation {
 namespace {
 
-constexpr double kWidth = 960, kLeft = 58, kRight = 176, kTop = 24, kBottom = 28;
-constexpr double kPlotRight = kWidth - kRight;
+constexpr double kTop = 24, kBottom = 28;
 constexpr double kLogFrom = 4;          // largest over smallest value from which an axis is logarithmic
 constexpr double kLabelHeight = 15;     // of a line's name
-constexpr std::size_t kDateTicks = 8;   // at most
+constexpr double kDeviations = 4;       // of a histogram's axis, on each side of the mean
+constexpr double kBins = 45;            // of a histogram, about
 constexpr std::size_t kValueTicks = 7;  // about
+
+// Pixels across; lines have their names on the right of a wide one.
+struct Across {
+  double all, left, right;
+  std::size_t dates;  // at most, on the axis
+};
+Across across(Width width, bool names = true) {
+  return width == Width::narrow ? Across{400, 52, 376, 4} : Across{960, 58, names ? 748.0 : 930.0, 8};
+}
 
 std::string px(double x) { return fixed(x, 1); }
 
@@ -31,11 +40,14 @@ std::int64_t window_end(const Backtest& axis, std::size_t window) {
 // Horizontal: time to pixels.
 class TimeScale {
  public:
-  explicit TimeScale(const Backtest& axis)
-      : first_(static_cast<double>(axis.start_time.front())), last_(static_cast<double>(axis.time.back())) {}
+  TimeScale(const Backtest& axis, const Across& pixels)
+      : across(pixels),
+        first_(static_cast<double>(axis.start_time.front())),
+        last_(static_cast<double>(axis.time.back())) {}
   double operator()(std::int64_t time) const {
-    return kLeft + (static_cast<double>(time) - first_) / (last_ - first_) * (kPlotRight - kLeft);
+    return across.left + (static_cast<double>(time) - first_) / (last_ - first_) * (across.right - across.left);
   }
+  const Across across;
 
  private:
   double first_, last_;
@@ -47,12 +59,12 @@ struct DateTick {
 };
 
 // Round dates in [first, last] in steps of the shortest length that gives few enough of them.
-std::vector<DateTick> date_ticks(std::int64_t first, std::int64_t last) {
+std::vector<DateTick> date_ticks(std::int64_t first, std::int64_t last, std::size_t most) {
   using namespace std::chrono;
   std::vector<DateTick> ticks;
   for (const std::int64_t hours : {1, 3, 6, 12, 24, 48, 4 * 24, 7 * 24, 14 * 24}) {
     const std::int64_t step = hours * 3600;
-    if ((last - first) / step >= static_cast<std::int64_t>(kDateTicks)) continue;
+    if ((last - first) / step >= static_cast<std::int64_t>(most)) continue;
     for (std::int64_t time = (first + step - 1) / step * step; time <= last; time += step) {
       const std::string date = iso_utc(time);  // 2026-07-13T02:00:00Z
       ticks.push_back({time, hours < 24 ? str(date.substr(5, 5), " ", date.substr(11, 5)) : date.substr(0, 10)});
@@ -67,7 +79,7 @@ std::vector<DateTick> date_ticks(std::int64_t first, std::int64_t last) {
       if (time > last) break;
       if (time >= first) ticks.push_back({time, iso_utc(time).substr(0, step < 12 ? 7 : 4)});
     }
-    if (ticks.size() <= kDateTicks) break;
+    if (ticks.size() <= most) break;
   }
   return ticks;
 }
@@ -126,19 +138,19 @@ std::string frame(const Backtest& axis, const TimeScale& x, const ValueScale& y,
   const std::vector<double> ticks = y.logarithmic ? log_ticks(y.low, y.high) : linear_ticks(y.low, y.high);
   const double step = ticks.size() > 1 ? ticks[1] - ticks[0] : y.high - y.low;
   for (const double tick : ticks) {
-    out += str("<path class=\"grid\" d=\"M", px(kLeft), " ", px(y(tick)), "H", px(kPlotRight), "\"/>",
-               text(kLeft - 6, y(tick) + 4, "tick left", value_label(tick, percent, step)));
+    out += str("<path class=\"grid\" d=\"M", px(x.across.left), " ", px(y(tick)), "H", px(x.across.right), "\"/>",
+               text(x.across.left - 6, y(tick) + 4, "tick left", value_label(tick, percent, step)));
   }
-  for (const DateTick& tick : date_ticks(axis.start_time.front(), axis.time.back())) {
+  for (const DateTick& tick : date_ticks(axis.start_time.front(), axis.time.back(), x.across.dates)) {
     const double at = x(tick.time);
     out += str("<path class=\"grid\" d=\"M", px(at), " ", px(y.bottom), "v5\"/>",
                text(at, y.bottom + 18, "tick middle", tick.label));
   }
-  return out + text(kLeft, y.top - 10, "unit", unit);
+  return out + text(x.across.left, y.top - 10, "unit", unit);
 }
 
-std::string opened(int height, const std::string& label) {
-  return str("<svg viewBox=\"0 0 ", px(kWidth), " ", height, "\" role=\"img\" aria-label=\"", escaped(label), "\">\n");
+std::string opened(double width, int height, const std::string& label) {
+  return str("<svg viewBox=\"0 0 ", px(width), " ", height, "\" role=\"img\" aria-label=\"", escaped(label), "\">\n");
 }
 
 // One stroke a window; of the bars that share a pixel's column the lowest and the highest, in their order.
@@ -188,14 +200,15 @@ std::string line_chart(const Backtest& axis, const std::vector<Line>& lines, con
     high = chart.percent && high == 0 ? 0 : high + room;
     low -= room;
   }
-  const TimeScale x(axis);
+  const TimeScale x(axis, across(chart.width));
   const ValueScale y{low, high, kTop, chart.height - kBottom, logarithmic};
-  std::string out = opened(chart.height, chart.label);
+  std::string out = opened(x.across.all, chart.height, chart.label);
   out += frame(axis, x, y, chart.percent, logarithmic ? chart.unit + " (log scale)" : chart.unit);
   for (auto line = lines.rbegin(); line != lines.rend(); ++line) {  // the first one on top
     if (line->filled) out += stroke(axis, *line, x, y, true);
     out += stroke(axis, *line, x, y, false);
   }
+  if (chart.width == Width::narrow) return out + "</svg>\n";
   // Names at the lines' ends, moved apart where they would overlap.
   struct Label {
     double y;
@@ -209,18 +222,19 @@ std::string line_chart(const Backtest& axis, const std::vector<Line>& lines, con
   for (auto label = labels.rbegin(); label != labels.rend(); ++label) {
     label->y = std::min(label->y, lowest);
     lowest = label->y - kLabelHeight;
-    out += text(kPlotRight + 8, label->y + 4, str("name ", label->line->colour).c_str(), label->line->name);
+    out += text(x.across.right + 8, label->y + 4, str("name ", label->line->colour).c_str(), label->line->name);
   }
   return out + "</svg>\n";
 }
 
-std::string share_chart(const Backtest& axis, const std::vector<std::string>& colours, const std::string& label) {
+std::string share_chart(const Backtest& axis, const std::vector<std::string>& colours, const std::string& label,
+                        Width width) {
   constexpr int kHeight = 220;
   constexpr double kColumn = 2;  // pixels
   const auto n = static_cast<std::int64_t>(colours.size());
   assert(axis.shares.size(0) == static_cast<std::int64_t>(axis.time.size()) && axis.shares.size(1) == n);
   const double* shares = axis.shares.const_data_ptr<double>();
-  const TimeScale x(axis);
+  const TimeScale x(axis, across(width, false));
   const ValueScale y{0, 1, kTop, kHeight - kBottom, false};
   std::vector<std::string> paths(colours.size());
   for (std::size_t w = 0; w < axis.windows.size(); ++w) {
@@ -249,11 +263,74 @@ std::string share_chart(const Backtest& axis, const std::vector<std::string>& co
       path += "Z";
     }
   }
-  std::string out = opened(kHeight, label);
+  std::string out = opened(x.across.all, kHeight, label);
   for (std::int64_t i = 0; i < n; ++i) {
     out += str("<path class=\"stack ", colours[i], "\" d=\"", paths[i], "\"/>\n");
   }
   return out + frame(axis, x, y, true, "") + "</svg>\n";
+}
+
+std::string histogram_chart(const std::vector<double>& values, const std::vector<double>& other,
+                            const Histogram& chart) {
+  assert(!values.empty());
+  constexpr int kHeight = 240;
+  const Across pixels = across(chart.width, false);
+  double mean = 0, squares = 0;
+  for (const double value : values) mean += value / static_cast<double>(values.size());
+  for (const double value : values) squares += (value - mean) * (value - mean) / static_cast<double>(values.size());
+  const double reach = std::max(kDeviations * std::sqrt(squares), 1e-6);
+  // Bins of a round width with an edge at 0, so that none holds gains and losses.
+  double low = mean - reach, high = mean + reach;
+  const std::vector<double> steps = linear_ticks(0, (high - low) / kBins * static_cast<double>(kValueTicks - 1));
+  const double bin = steps[1] - steps[0];
+  low = std::floor(low / bin) * bin;
+  const auto bins = static_cast<std::size_t>(std::ceil((high - low) / bin - 1e-9));
+  high = low + bin * static_cast<double>(bins);
+  const auto shares = [&](const std::vector<double>& of) {
+    std::vector<double> out(bins);
+    for (const double value : of) {
+      const double at = std::clamp(std::floor((value - low) / bin + 1e-9), 0.0, static_cast<double>(bins - 1));
+      out[static_cast<std::size_t>(at)] += 1 / static_cast<double>(of.size());
+    }
+    return out;
+  };
+  const std::vector<double> heights = shares(values), outline = other.empty() ? std::vector<double>() : shares(other);
+  double most = *std::max_element(heights.begin(), heights.end());
+  for (const double share : outline) most = std::max(most, share);
+  const ValueScale y{0, most * 1.05, kTop, kHeight - kBottom, false};
+  const auto x = [&](double value) {
+    return pixels.left + (value - low) / (high - low) * (pixels.right - pixels.left);
+  };
+  const std::string base = px(y.bottom);
+  std::string out = opened(pixels.all, kHeight, chart.label);
+  const std::vector<double> levels = linear_ticks(0, y.high);
+  for (const double tick : levels) {
+    out += str("<path class=\"grid\" d=\"M", px(pixels.left), " ", px(y(tick)), "H", px(pixels.right), "\"/>",
+               text(pixels.left - 6, y(tick) + 4, "tick left", value_label(tick, true, levels[1] - levels[0])));
+  }
+  std::string bars, steps_path;
+  for (std::size_t k = 0; k < bins; ++k) {
+    const double left = x(low + bin * static_cast<double>(k)), right = x(low + bin * static_cast<double>(k + 1));
+    if (heights[k] > 0) {
+      bars += str("M", px(left + 0.4), " ", base, "V", px(y(heights[k])), "H", px(right - 0.4), "V", base, "Z");
+    }
+    if (!outline.empty()) steps_path += str(k == 0 ? "M" : "L", px(left), " ", px(y(outline[k])), "H", px(right));
+  }
+  out += str("<path class=\"bar ", chart.colour, "\" d=\"", bars, "\"/>\n");
+  if (!outline.empty()) out += str("<path class=\"line ", chart.other_colour, "\" d=\"", steps_path, "\"/>\n");
+  std::vector<double> ticks = linear_ticks(low, high);
+  if (const double every = ticks[1] - ticks[0]; chart.width == Width::narrow && ticks.size() > 5) {
+    std::erase_if(ticks, [&](double tick) { return std::llround(tick / every) % 2 != 0; });
+  }
+  const double step = ticks.size() > 1 ? ticks[1] - ticks[0] : bin;
+  for (const double tick : ticks) {
+    // Two digits where a step is less than a tenth of a percent.
+    const std::string label = step < 0.00099 ? str(fixed(100 * tick, 2), " %") : value_label(tick, true, step);
+    out += str("<path class=\"", std::abs(tick) < bin / 2 ? "zero" : "grid", "\" d=\"M", px(x(tick)), " ", base,
+               std::abs(tick) < bin / 2 ? str("V", px(y.top)) : std::string("v5"), "\"/>",
+               text(x(tick), y.bottom + 18, "tick middle", label));
+  }
+  return out + text(pixels.left, y.top - 10, "unit", chart.unit) + "</svg>\n";
 }
 
 }  // namespace ristretto::evaluation

@@ -11,6 +11,7 @@
 
 #include "env/random.h"
 #include "env/step_batch.h"
+#include "evaluation/costs.h"
 #include "platform/text.h"
 
 namespace ristretto::evaluation {
@@ -84,7 +85,7 @@ Actor planned(const env::Market& market, const env::Rules& rules, std::int64_t m
       const double largest = rules.initial_capital / (p[segment.begin * n + i] * rules.norm_action);
       if (!(largest > rules.min_qty[i])) continue;  // cannot be traded
       units.narrow(0, segment.begin, segment.size()).select(1, i).fill_(largest);
-      plan(p + i, orders.data() + i, n, first, last, std::min(most, last - first), rules.fee_fraction);
+      plan(p + i, orders.data() + i, n, first, last, std::min(most, last - first), env::cost_fraction(rules));
     }
   }
   static_assert(sizeof(Orders) == 2 * sizeof(float));
@@ -139,8 +140,7 @@ std::vector<Reference> ladder(const env::Market& market, const env::Layout& layo
                            backtest(market, layout, with, perfect_foresight(market, layout, with))));
   };
   by_the_rules(rules, "");
-  env::Rules free = rules;
-  free.fee_fraction = 0;
+  const env::Rules free = with_costs(rules, 0);
   out.push_back(measured(str("equal weight", kNoFees), hold(market, layout, free, equal)));
   by_the_rules(free, kNoFees);
   return out;
@@ -176,7 +176,7 @@ std::vector<std::string> check_ladder(const std::vector<Reference>& references, 
     at_least(name + kNoFees, name, kByTheRules);
   }
   for (const Reference& reference : references) {
-    const double fraction = reference.name.ends_with(kNoFees) ? 0 : rules.fee_fraction;
+    const double fraction = reference.name.ends_with(kNoFees) ? 0 : env::cost_fraction(rules);
     const double expected = reference.backtest.traded_value * fraction, paid = reference.metrics.fees;
     expect(std::abs(paid - expected) <= kRounding * expected,
            str(reference.name, " paid fees of ", paid, ", expected ", expected, ": the fraction ", fraction, " of ",

@@ -17,10 +17,9 @@ struct Reference {
 };
 
 // In this order: "cash", "equal weight", "hold BTC/USD" of each asset, "random", "always buy", "perfect foresight";
-// then "equal weight, no fees", "random, no fees", "always buy, no fees", "perfect foresight, no fees". Random is
-// uniform in
-// [-1, 1], the same numbers with and without fees. Equal weight and hold are bought once a window, outside the rules of
-// the account (its limits of order and position), as the environment's E is.
+// then without any costs "equal weight, no fees", "random, no fees", "always buy, no fees", "perfect foresight, no
+// fees". Random is uniform in [-1, 1], the same numbers with and without costs. Equal weight and hold are bought once a
+// window, outside the rules of the account (its limits of order and position), as the environment's E is.
 std::vector<Reference> ladder(const env::Market& market, const env::Layout& layout, const env::Rules& rules,
                               std::uint64_t seed = 0);
 const Reference& find(const std::vector<Reference>& references, const std::string& name);

@@ -29,7 +29,7 @@ nlohmann::ordered_json json_of(const Metrics& m) {
 std::string table_header() {
   char buffer[200];
   std::snprintf(buffer, sizeof buffer, "  %-26s %9s %8s %8s %9s %9s %9s %8s\n", "", "return", "Sharpe", "Sortino",
-                "drawdown", "turnover", "fees", "orders");
+                "drawdown", "turnover", "costs", "orders");
   return buffer;
 }
 

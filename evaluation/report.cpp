@@ -5,6 +5,8 @@
 #include <string_view>
 
 #include "evaluation/chart.h"
+#include "evaluation/distribution.h"
+#include "evaluation/page.h"
 #include "platform/atomic_file.h"
 #include "platform/clock.h"
 #include "platform/text.h"
@@ -14,50 +16,8 @@ namespace {
 
 constexpr std::string_view kNoFees = ", no fees";
 
-// Colours are those of Paul Tol's "bright" and "muted" schemes, which stay apart for the colour-blind, lighter on dark.
-constexpr const char* kStyle = R"(
-:root { color-scheme: light dark; --paper: #fcfcfb; --ink: #1c1c1a; --quiet: #6b6a65; --rule: #dddcd6; --mark: #f0efe9;
-  --agent: #b4451f; --hold: #2f6690; --cash: #8a8983;
-  --a0: #4477aa; --a1: #66ccee; --a2: #228833; --a3: #ccbb44; --a4: #ee6677; --a5: #aa3377; --a6: #999933; --a7: #882255; }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #161615; --ink: #e9e8e3; --quiet: #9c9b94; --rule: #353431; --mark: #23221f;
-    --agent: #f08a5d; --hold: #7fb2dc; --cash: #8f8e87;
-    --a0: #6699cc; --a1: #7fd8f5; --a2: #4caf6a; --a3: #d8cb62; --a4: #f58a97; --a5: #cc66a0; --a6: #b8b85a; --a7: #b0577f; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2.2rem 1.2rem 4rem; max-width: 70rem; background: var(--paper); color: var(--ink);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-h1 { margin: 0; font-size: 1.65rem; line-height: 1.25; overflow-wrap: anywhere; }
-h2 { margin: 2.4rem 0 .5rem; font-size: 1.05rem; }
-p { margin: .3rem 0; color: var(--quiet); max-width: 48rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .9rem; }
-th, td { padding: .32rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--rule); }
-th { font-weight: 600; color: var(--quiet); }
-th:first-child, td:first-child { text-align: left; padding-left: .4rem; }
-tr.agent td { font-weight: 650; background: var(--mark); }
-tr.agent td:first-child { box-shadow: inset 3px 0 var(--agent); }
-tr.free td { color: var(--quiet); }
-tr.free.first td { border-top: 2px solid var(--rule); }
-table.facts { width: auto; }
-table.facts td:first-child { color: var(--quiet); }
-table.gates th, table.gates td { text-align: left; white-space: normal; }
-tr.refused td:nth-child(2) { font-weight: 650; color: var(--agent); }
-svg { display: block; width: 100%; min-width: 40rem; height: auto; }
-svg text { font-size: 11.5px; fill: var(--quiet); }
-.left { text-anchor: end; } .middle { text-anchor: middle; }
-svg .name { font-size: 12.5px; font-weight: 600; }
-.grid { stroke: var(--rule); stroke-width: 1; fill: none; }
-.gap { fill: var(--quiet); opacity: .3; }
-.line { fill: none; stroke-width: 1.4; stroke-linejoin: round; } .line.agent { stroke-width: 1.9; }
-.area { stroke: none; opacity: .16; }
-.line.agent { stroke: var(--agent); } .line.hold { stroke: var(--hold); } .line.cash { stroke: var(--cash); }
-.area.agent, svg .name.agent { fill: var(--agent); } svg .name.hold { fill: var(--hold); } svg .name.cash { fill: var(--cash); }
-.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; font-size: .85rem; color: var(--quiet); }
-.legend i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em; }
-@media print { body { max-width: none; } h2 { break-after: avoid; } svg { break-inside: avoid; } }
-)";
 constexpr std::size_t kPalette = 8;
+constexpr std::size_t kDaysOfHistogram = 60;
 
 bool without_fees(const Reference& reference) { return reference.name.ends_with(kNoFees); }
 
@@ -65,10 +25,10 @@ std::string percent(double value, int decimals) {
   return std::isfinite(value) ? str(fixed(100 * value, decimals), " %") : "–";
 }
 
-std::string signed_percent(double value) {
+std::string signed_percent(double value, int decimals = 2) {
   // Perfect foresight returns thousands of times its capital: no digits behind the point there.
   if (std::abs(value) >= 100) return str("+", with_thousands(std::llround(100 * value)), " %");
-  return str(value > 0 ? "+" : value < 0 ? "−" : "", percent(std::abs(value), 2));
+  return str(value > 0 ? "+" : value < 0 ? "−" : "", percent(std::abs(value), decimals));
 }
 
 std::string ratio(double value) {
@@ -89,9 +49,9 @@ std::string row(const Reference& reference, const std::string& css) {
 }
 
 std::string metrics_table(const Report& report) {
-  std::string out = "<div class=\"wide\"><table><thead><tr><th></th>";
+  std::string out = "<div class=\"scroll\"><table><thead><tr><th></th>";
   for (const char* name :
-       {"return", "Sharpe", "Sortino", "drawdown", "volatility", "invested", "turnover", "fees", "orders"}) {
+       {"return", "Sharpe", "Sortino", "drawdown", "volatility", "invested", "turnover", "costs", "orders"}) {
     out += str("<th>", name, "</th>");
   }
   out += str("</tr></thead><tbody>\n", row(report.agent, "agent"));
@@ -113,38 +73,176 @@ const Reference* named(const Report& report, const char* name) {
   return found == report.references.end() ? nullptr : &*found;
 }
 
+// Both forms of a chart: for a screen's and for a phone's width, the latter with its names above it.
+template <class Draw>
+std::string for_every_width(const Draw& draw, const std::string& legend) {
+  return str("<div class=\"wide\">", draw(Width::wide), "</div>\n<div class=\"narrow\">", legend, draw(Width::narrow),
+             "</div>\n");
+}
+
+std::string legend_of(const std::vector<Line>& lines) {
+  std::string out = "<div class=\"legend\">";
+  for (const Line& line : lines) {
+    out += str("<span><i style=\"background:var(--", line.colour, ")\"></i>", escaped(line.name), "</span>");
+  }
+  return out + "</div>\n";
+}
+
+std::string chart_of(const Backtest& axis, const std::vector<Line>& lines, LineChart chart) {
+  return for_every_width(
+      [&](Width width) {
+        chart.width = width;
+        return line_chart(axis, lines, chart);
+      },
+      legend_of(lines));
+}
+
+// y, one a bar of `run`, at the bars of `axis`: with another lookback a window begins and ends elsewhere. What was last
+// known goes on.
+std::vector<double> at_bars_of(const Backtest& axis, const Backtest& run, const std::vector<double>& y, double start) {
+  std::vector<double> out;
+  for (const std::int64_t time : axis.time) {
+    const auto after = std::upper_bound(run.time.begin(), run.time.end(), time) - run.time.begin();
+    out.push_back(after == 0 ? start : y[static_cast<std::size_t>(after - 1)]);
+  }
+  return out;
+}
+
+// The agent, and of the references those that it is to be seen beside, each with its colour.
+std::vector<std::pair<const Reference*, const char*>> curves_of(const Report& report) {
+  std::vector<std::pair<const Reference*, const char*>> out = {{&report.agent, "agent"}};
+  for (const auto& [name, colour] :
+       {std::pair{kServedUntilNow, "served"}, {"equal weight", "hold"}, {"hold BTC/USD", "btc"}, {"cash", "cash"}}) {
+    if (const Reference* reference = named(report, name)) out.emplace_back(reference, colour);
+  }
+  return out;
+}
+
 std::string value_chart(const Report& report) {
   const Backtest& run = report.agent.backtest;
-  const auto line = [&](const Reference& reference, const char* colour) {
-    return Line{str(reference.name, " ", signed_percent(reference.metrics.total_return)), colour,
-                reference.backtest.value, run.initial_capital, false};
-  };
-  std::vector<Line> lines = {line(report.agent, "agent")};
-  if (const Reference* hold = named(report, "equal weight")) lines.push_back(line(*hold, "hold"));
-  if (const Reference* cash = named(report, "cash")) lines.push_back(line(*cash, "cash"));
+  std::vector<Line> lines;
+  for (const auto& [reference, colour] : curves_of(report)) {
+    lines.push_back({str(reference->name, " ", signed_percent(reference->metrics.total_return)), colour,
+                     at_bars_of(run, reference->backtest, reference->backtest.value, run.initial_capital),
+                     run.initial_capital, false});
+  }
   LineChart chart;
-  chart.label = "The account's value over time, beside equal weight and cash";
+  chart.label = "The account's value over time, beside what is served, those who buy and hold, and cash";
   chart.unit = str("value of the account, which starts with ", fixed(run.initial_capital, 0));
   chart.height = 360;
   chart.scale = Scale::automatic;
-  return line_chart(run, lines, chart);
+  return chart_of(run, lines, chart);
 }
 
 std::string drawdown_chart(const Report& report) {
-  const auto line = [](const Reference& reference, const char* colour, bool filled) {
-    std::vector<double> below = drawdowns(reference.backtest);
+  const Backtest& run = report.agent.backtest;
+  std::vector<Line> lines;
+  for (const auto& [reference, colour] : curves_of(report)) {
+    if (reference->name == "cash") continue;
+    std::vector<double> below = at_bars_of(run, reference->backtest, drawdowns(reference->backtest), 0);
     for (double& fall : below) fall = -fall;
-    return Line{str(reference.name, " ", signed_percent(-reference.metrics.max_drawdown)), colour, std::move(below), 0,
-                filled};
-  };
-  std::vector<Line> lines = {line(report.agent, "agent", true)};
-  if (const Reference* hold = named(report, "equal weight")) lines.push_back(line(*hold, "hold", false));
+    lines.push_back({str(reference->name, " ", signed_percent(-reference->metrics.max_drawdown)), colour,
+                     std::move(below), 0, reference == &report.agent});
+  }
   LineChart chart;
   chart.label = "How far the account's value is below its highest so far";
-  chart.height = 220;
+  chart.height = 240;
   chart.unit = "below the highest value so far; named: the deepest";
   chart.percent = true;
-  return line_chart(report.agent.backtest, lines, chart);
+  return chart_of(run, lines, chart);
+}
+
+std::string distribution_row(const std::string& name, const Returns& returns, const char* css) {
+  const Distribution d = distribution_of(returns);
+  std::string out = str("<tr class=\"", css, "\"><td>", escaped(name), "</td>");
+  for (const std::string& cell :
+       {with_thousands(d.count), signed_percent(d.mean, 3), percent(d.deviation, 2), ratio(d.skewness),
+        ratio(d.kurtosis), str(signed_percent(d.worst), " on ", iso_utc(d.worst_time).substr(0, 10)),
+        signed_percent(d.fifth_percentile), signed_percent(d.best), percent(d.above_zero, 1)}) {
+    out += str("<td>", cell, "</td>");
+  }
+  return out + "</tr>\n";
+}
+
+// Days where there are enough of them for a picture, else bars.
+std::string returns_section(const Report& report) {
+  const Backtest& run = report.agent.backtest;
+  const Reference* hold = named(report, "equal weight");
+  const bool days = returns_by_day(run).simple.size() >= kDaysOfHistogram;
+  const auto returns_of = [&](const Backtest& of) { return days ? returns_by_day(of) : returns_by_bar(of); };
+  const char* const unit = days ? "day" : "bar";
+  const Returns shown = returns_of(run), other = hold ? returns_of(hold->backtest) : Returns{};
+  Histogram chart;
+  chart.label = str("How often the return of a ", unit, " was how large");
+  chart.unit = str("share of the ", unit, "s, by their return");
+  chart.colour = "agent";
+  chart.other_colour = "hold";
+  std::vector<Line> names = {{report.agent.name, "agent", {}, 0, false}};
+  if (hold) names.push_back({hold->name, "hold", {}, 0, false});
+  std::string out = str("<h2>Returns</h2>\n", legend_of(names),
+                        for_every_width(
+                            [&](Width width) {
+                              chart.width = width;
+                              return histogram_chart(shown.simple, other.simple, chart);
+                            },
+                            ""));
+  out += "<div class=\"scroll\"><table><thead><tr><th></th>";
+  for (const char* name : {"number", "mean", "std", "skew", "kurtosis", "worst", "5 % quantile", "best", "above 0"}) {
+    out += str("<th>", name, "</th>");
+  }
+  out += str("</tr></thead><tbody>\n", distribution_row("this model, a day", returns_by_day(run), "agent"),
+             distribution_row("this model, a bar", returns_by_bar(run), "agent"));
+  for (const char* name : {kServedUntilNow, "equal weight"}) {
+    if (const Reference* reference = named(report, name)) {
+      out += distribution_row(str(name, ", a day"), returns_by_day(reference->backtest), "");
+    }
+  }
+  return out +
+         "</tbody></table></div>\n<p>The outermost bars hold all beyond. Days are of UTC. A Gaussian's skew is 0, its "
+         "kurtosis 3.</p>\n";
+}
+
+std::string facts_table(const std::vector<std::pair<std::string, std::string>>& facts) {
+  std::string out = "<table class=\"facts\"><tbody>\n";
+  for (const auto& [name, value] : facts) {
+    out += str("<tr><td>", escaped(name), "</td><td>", escaped(value), "</td></tr>\n");
+  }
+  return out + "</tbody></table>\n";
+}
+
+std::string trades_section(const Trades& trades) {
+  return str("<h2>Trades</h2>\n", facts_table(facts_of(trades)),
+             "<p>Values are money of windows that each start with the initial capital. A sale has a profit where it "
+             "earns, after costs, more than the average price paid for what is held.</p>\n");
+}
+
+std::string gates_section(const Report& report) {
+  std::string out =
+      "<h2>Gates</h2>\n<table class=\"stack\"><thead><tr><th></th><th>verdict</th><th>value</th><th>passes when</th>"
+      "<th>why not</th></tr></thead><tbody>\n";
+  for (const ReportGate& gate : report.gates) {
+    out += str("<tr", gate.verdict == "passed" ? "" : " class=\"refused\"", ">", labelled_cell("", gate.name),
+               labelled_cell("", gate.verdict), labelled_cell("value", gate.value),
+               labelled_cell("passes when", gate.threshold), labelled_cell("why not", gate.reason), "</tr>\n");
+  }
+  out += "</tbody></table>\n<p>What has no evidence counts as refused.";
+  if (!report.gates_note.empty()) out += str(" ", escaped(report.gates_note));
+  return out + "</p>\n";
+}
+
+std::string table_section(const ReportTable& table) {
+  std::string out =
+      str("<h2>", escaped(table.title), "</h2>\n<div class=\"scroll\"><table class=\"small\"><thead><tr>");
+  for (const std::string& name : table.columns) out += str("<th>", escaped(name), "</th>");
+  out += "</tr></thead><tbody>\n";
+  for (const std::vector<std::string>& row : table.rows) {
+    out += "<tr>";
+    for (const std::string& cell : row) out += str("<td>", escaped(cell), "</td>");
+    out += "</tr>\n";
+  }
+  out += "</tbody></table></div>\n";
+  if (!table.note.empty()) out += str("<p>", escaped(table.note), "</p>\n");
+  return out;
 }
 
 std::string positions(const Report& report) {
@@ -156,8 +254,10 @@ std::string positions(const Report& report) {
     style += str(".s", i, "{fill:", colour, "}");
     legend += str("<span><i style=\"background:", colour, "\"></i>", escaped(report.assets[i]), "</span>");
   }
-  return str("<style>", style, "</style>", legend, "<span>the rest is cash</span></div>\n<div class=\"wide\">",
-             share_chart(report.agent.backtest, colours, "Share of the account in each asset over time"), "</div>\n");
+  const auto draw = [&](Width width) {
+    return share_chart(report.agent.backtest, colours, "Share of the account in each asset over time", width);
+  };
+  return str("<style>", style, "</style>", legend, "<span>the rest is cash</span></div>\n", for_every_width(draw, ""));
 }
 
 }  // namespace
@@ -165,57 +265,37 @@ std::string positions(const Report& report) {
 Report report_of(std::string title, Backtest agent, std::vector<Reference> references,
                  std::vector<std::string> assets) {
   const Metrics metrics = metrics_of(agent);
-  return {
-      std::move(title), std::move(assets), {"this model", metrics, std::move(agent)}, std::move(references), {}, {}};
+  return {std::move(title), std::move(assets), {"this model", metrics, std::move(agent)}, std::move(references), {}};
 }
 
 std::string html_of(const Report& report) {
   const Backtest& run = report.agent.backtest;
   const std::size_t windows = run.windows.size();
   std::string out =
-      str("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n",
-          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>", escaped(report.title),
-          "</title>\n<style>", kStyle, "</style></head><body>\n<h1>", escaped(report.title), "</h1>\n<p>Backtest from ",
-          iso_utc(run.start_time.front()).substr(0, 10), " to ", iso_utc(run.time.back()).substr(0, 10), ": ",
-          with_thousands(static_cast<long long>(run.time.size())), " decisions in ", windows,
-          windows == 1 ? " window" : " windows", " without a gap");
+      str("<p>Backtest from ", iso_utc(run.start_time.front()).substr(0, 10), " to ",
+          iso_utc(run.time.back()).substr(0, 10), ": ", with_thousands(static_cast<long long>(run.time.size())),
+          " decisions in ", windows, windows == 1 ? " window" : " windows", " without a gap");
   if (run.skipped_segments > 0) out += str(", ", run.skipped_segments, " too short for one left out");
   out += ".</p>\n<h2>Against the references</h2>\n";
   out += metrics_table(report);
   out +=
       "<p>Sharpe and Sortino ratio and volatility are annual, from simple returns a bar. Invested is the mean share of "
-      "the account that is not cash; turnover the traded value over the account's mean value; fees are in money, of "
-      "windows that each start with the initial capital. Perfect foresight knows every price to come: what the rules "
-      "and the fees leave of it is about the most that a model could earn.</p>\n";
-  if (!report.facts.empty()) {
-    out += "<h2>Further findings</h2>\n<table class=\"facts\"><tbody>\n";
-    for (const auto& [name, value] : report.facts) {
-      out += str("<tr><td>", escaped(name), "</td><td>", escaped(value), "</td></tr>\n");
-    }
-    out += "</tbody></table>\n";
-  }
-  if (!report.gates.empty()) {
-    out +=
-        "<h2>Gates</h2>\n<div class=\"wide\"><table class=\"gates\"><thead><tr><th></th><th>verdict</th><th>value</th>"
-        "<th>passes when</th><th>why not</th></tr></thead><tbody>\n";
-    for (const ReportGate& gate : report.gates) {
-      out += str("<tr", gate.verdict == "passed" ? "" : " class=\"refused\"", ">");
-      for (const std::string* cell : {&gate.name, &gate.verdict, &gate.value, &gate.threshold, &gate.reason}) {
-        out += str("<td>", escaped(*cell), "</td>");
-      }
-      out += "</tr>\n";
-    }
-    out += "</tbody></table></div>\n<p>What has no evidence counts as refused.</p>\n";
-  }
-  out += str("<h2>Value</h2>\n<div class=\"wide\">", value_chart(report), "</div>\n");
+      "the account that is not cash; turnover the traded value over the account's mean value; costs are fees, slippage "
+      "and half of the spread, in money, of windows that each start with the initial capital. Perfect foresight knows "
+      "every price to come: what the rules and the costs leave of it is about the most that a model could earn.</p>\n";
+  if (!report.facts.empty()) out += str("<h2>Further findings</h2>\n", facts_table(report.facts));
+  if (!report.gates.empty()) out += gates_section(report);
+  out += str("<h2>Value</h2>\n", value_chart(report));
   if (windows > 1) {
     out +=
         "<p>Shaded: bars are missing. Each window starts in cash with what the one before left; no return spans a "
         "gap.</p>\n";
   }
-  out += str("<h2>Drawdown</h2>\n<div class=\"wide\">", drawdown_chart(report), "</div>\n");
+  out += str("<h2>Drawdown</h2>\n", drawdown_chart(report), returns_section(report));
+  if (report.trades) out += trades_section(*report.trades);
   out += str("<h2>Positions</h2>\n", positions(report));
-  return out + "</body></html>\n";
+  for (const ReportTable& table : report.tables) out += table_section(table);
+  return page(report.title, out);
 }
 
 void write_report(const std::filesystem::path& path, const Report& report) {

@@ -31,6 +31,7 @@ struct Finding {
   bool passed;
   std::string value;
   std::string reason;  // if it did not pass
+  Json numbers = {};
 };
 
 GateResult gate(const char* name, const std::string& threshold, const std::function<Finding()>& judge) {
@@ -39,6 +40,7 @@ GateResult gate(const char* name, const std::string& threshold, const std::funct
     const Finding found = judge();
     result.passed = found.passed;
     result.value = found.value;
+    result.numbers = found.numbers;
     if (!found.passed) result.reason = found.reason;
   } catch (const Error& error) {
     result.no_evidence = true;
@@ -120,18 +122,30 @@ Finding deflated_sharpe(const Evidence& evidence, const Thresholds& thresholds) 
   if (trials > 1) variance = std::max(variance, 1.0 / static_cast<double>(sample.bars - 1));
   const double n = static_cast<double>(trials), value = evaluation::deflated_sharpe(sample, n, variance);
   const auto length = evaluation::minimum_track_record(sample, evaluation::expected_maximum_sharpe(n, variance));
+  Json numbers = {{"sharpe_per_bar", sample.sharpe},
+                  {"bars", sample.bars},
+                  {"skewness", sample.skewness},
+                  {"kurtosis", sample.kurtosis},
+                  {"trials", trials},
+                  {"sharpe_variance", variance},
+                  {"expected_maximum_sharpe", evaluation::expected_maximum_sharpe(n, variance)},
+                  {"deflated_sharpe", value},
+                  {"minimum_track_record_bars", length ? Json(*length) : Json(nullptr)}};
   std::string effective;
   if (!evidence.trials.empty()) {
     const evaluation::EffectiveTrials some = evaluation::effective_trials(evidence.trials);
     effective = str(", N_eff ", shown(some.participation_ratio), " and ", some.clusters, " clusters of ",
                     evidence.trials.size());
+    numbers["effective_trials"] = {
+        {"participation_ratio", some.participation_ratio}, {"clusters", some.clusters}, {"of", evidence.trials.size()}};
   }
   return {value >= thresholds.deflated_sharpe_minimum,
           str(shown(value), " (Sharpe ratio ", shown(sample.sharpe), ", N ", trials, effective, ", V ", shown(variance),
               ")"),
           length ? str("it would take ", std::ceil(*length), " bars to tell it from the best of ", trials,
                        " without skill, and there are ", sample.bars)
-                 : str("the best of ", trials, " without skill is expected to be as good")};
+                 : str("the best of ", trials, " without skill is expected to be as good"),
+          numbers};
 }
 
 Finding against(const Evidence& evidence, const Series& other, const char* whose, const Thresholds& thresholds) {

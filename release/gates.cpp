@@ -110,6 +110,7 @@ Json json_of(const std::vector<GateResult>& gates) {
                    {"value", gate.value},
                    {"threshold", gate.threshold},
                    {"reason", gate.reason}});
+    if (!gate.numbers.is_null()) out.back()["numbers"] = gate.numbers;
   }
   return out;
 }

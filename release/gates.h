@@ -19,6 +19,7 @@ struct GateResult {
   std::string value, threshold;
   std::string reason;        // why it refused; "" where it passed
   bool no_evidence = false;  // it refused because there is nothing to judge by
+  Json numbers = {};         // behind the value, by name; null where the value says all
 };
 
 struct IntegrityInputs {

@@ -28,10 +28,13 @@ auto reading(const std::string& origin, const char* section, Read read) {
 struct RuleField {
   const char* name;
   double env::Rules::*member;
+  bool later = false;  // manifests from before it was written mean the default
 };
 constexpr RuleField kRuleFields[] = {
     {"initial_capital", &env::Rules::initial_capital},
     {"fee_fraction", &env::Rules::fee_fraction},
+    {"slippage_fraction", &env::Rules::slippage_fraction, true},
+    {"spread_fraction", &env::Rules::spread_fraction, true},
     {"norm_action", &env::Rules::norm_action},
     {"max_position_fraction", &env::Rules::max_position_fraction},
     {"min_cash_reserve", &env::Rules::min_cash_reserve},
@@ -177,7 +180,9 @@ Json section_of(const env::Rules& rules) {
 env::Rules rules_of(const Json& section, const std::string& origin) {
   return reading(origin, "environment", [&] {
     env::Rules rules;
-    for (const RuleField& field : kRuleFields) section.at(field.name).get_to(rules.*field.member);
+    for (const RuleField& field : kRuleFields) {
+      if (!field.later || section.contains(field.name)) section.at(field.name).get_to(rules.*field.member);
+    }
     section.at("lookback").get_to(rules.lookback);
     const auto quantities = section.at("min_qty").get<std::vector<double>>();
     if (quantities.size() > env::kMaxAssets) {

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "evaluation/attribution.h"
+#include "evaluation/costs.h"
 #include "random_market.h"
 
 using namespace ristretto;
@@ -69,6 +70,22 @@ TEST_CASE("regimes: every bar is in one of them, by the bars before it") {
   CHECK(regimes[1].market_log_gain < 0);
   CHECK(regimes[1].bars > 100);
   for (const Regime& regime : regimes) CHECK(regime.log_gain == 0);  // cash
+}
+
+TEST_CASE("cost stress: every part of the costs is multiplied") {
+  const env::Market market = random_market({200});
+  env::Rules rules = rules_of(market);
+  rules.fee_fraction = 0;
+  rules.slippage_fraction = 0.001;
+  rules.spread_fraction = 0.002;
+  const auto stress = cost_stress(market, layout_of(market), rules, always(1));
+  const env::Rules thrice = with_costs(rules, 3);
+  CHECK(env::cost_fraction(thrice) == doctest::Approx(0.006));
+  CHECK(stress[2].agent.fees == backtest(market, layout_of(market), thrice, always(1)).fees_paid);
+  CHECK(stress[2].agent.fees > 2 * stress[0].agent.fees);
+  CHECK(env::cost_fraction(with_costs_of(env::Rules{}, rules)) == env::cost_fraction(rules));
+  CHECK(costs_in_words(rules) == "0.2 % of its value (fee 0 %, slippage 0.1 %, half of a spread of 0.2 %)");
+  CHECK(costs_in_words(env::Rules{}) == "0.25 % of its value (the fee)");
 }
 
 TEST_CASE("cost stress: dearer trading earns less") {

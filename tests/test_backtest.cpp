@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "evaluation/backtest.h"
+#include "evaluation/ladder.h"
 #include "evaluation/look_ahead.h"
 #include "platform/error.h"
 #include "random_market.h"
@@ -101,6 +102,26 @@ TEST_CASE("backtest: value, returns, shares and times are the account's, bar by 
   CHECK(std::abs(run.mean_position - position) < kRounding);
   CHECK(run.fees_paid == portfolios.accounts().fees.item<double>());
   CHECK(std::abs(run.fees_paid - rules.fee_fraction * run.traded_value) < kRounding * run.fees_paid);
+}
+
+TEST_CASE("backtest: slippage and half of the spread are paid as a fee of their sum would be") {
+  const env::Market market = random_market({120});
+  env::Rules parts = rules_of(market), sum = parts;
+  parts.fee_fraction = 0.001;
+  parts.slippage_fraction = 0.0005;
+  parts.spread_fraction = 0.002;
+  sum.fee_fraction = env::cost_fraction(parts);
+  CHECK(sum.fee_fraction == doctest::Approx(0.0025));
+  const env::Layout layout = layout_of(market);
+  for (const auto& [one, other] :
+       {std::pair{backtest(market, layout, parts, feature_actor(market, 0)),
+                  backtest(market, layout, sum, feature_actor(market, 0))},
+        std::pair{hold(market, layout, parts, {0.5, 0.5, 0}), hold(market, layout, sum, {0.5, 0.5, 0})}}) {
+    CHECK(one.orders > 0);
+    CHECK(one.value == other.value);
+    CHECK(one.fees_paid == other.fees_paid);
+  }
+  CHECK(check_ladder(ladder(market, layout, parts), parts).empty());
 }
 
 TEST_CASE("backtest: equal weights held are the environment's E") {

@@ -191,6 +191,25 @@ TEST_CASE("cli: evaluate says where nothing tells which bars trained the model")
   CHECK(document_of(command)["unseen_from"].is_null());
 }
 
+TEST_CASE("cli: evaluate with slippage and a spread says what a trade costs, and pays it") {
+  const Scratch scratch;
+  const std::string command = str("evaluate tests/golden/deployments/mlp_106 --timerange 20230601-20230605 --out ",
+                                  in_quotes(scratch.path / "report.html"));
+  const std::string dearer = command + " --slippage-fraction 0.001 --spread-fraction 0.002";
+  CHECK(run(command).out.find("a trade costs 0.25 % of its value (the fee)") != std::string::npos);
+  CHECK(run(dearer).out.find(
+            "a trade costs 0.45 % of its value (fee 0.25 %, slippage 0.1 %, half of a spread of 0.2 %)") !=
+        std::string::npos);
+  const auto cheap = document_of(command), dear = document_of(dearer);
+  CHECK(cheap["costs"]["cost_fraction"] == 0.0025);
+  CHECK(dear["costs"]["cost_fraction"].get<double>() == doctest::Approx(0.0045));
+  CHECK(dear["references"]["equal weight"]["fees"].get<double>() >
+        1.7 * cheap["references"]["equal weight"]["fees"].get<double>());
+  CHECK(dear["trades"]["orders"] == dear["metrics"]["orders"]);
+  CHECK(dear["returns"]["bar"]["count"] == dear["metrics"]["bars"]);
+  check_error(run(command + " --slippage-fraction 0.999"), 2, {"a trade would cost"});
+}
+
 TEST_CASE("cli: study reads the example, and leaves the file as it is") {
   const ExampleCopy example;
   const Json list = document_of("study list --storage 'sqlite:///" + example.file.string() + "'");

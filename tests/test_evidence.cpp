@@ -125,6 +125,22 @@ TEST_CASE("evidence: a skilful candidate passes all twelve with the thresholds o
   CHECK(json_of(gates)[0].at("verdict") == "passed");
 }
 
+TEST_CASE("evidence: what the deflated Sharpe ratio was computed from stands beside it as numbers") {
+  const Json gates = json_of(evidence_gates(good(), quick()));
+  const Json numbers = gates[1].at("numbers");
+  CHECK(gates[1].at("name") == "deflated_sharpe");
+  CHECK(numbers.at("trials") == kTrials);
+  CHECK(numbers.at("bars") == kBars);
+  const double variance = numbers.at("sharpe_variance");
+  CHECK(variance > 0);
+  CHECK(numbers.at("expected_maximum_sharpe") == evaluation::expected_maximum_sharpe(kTrials, variance));
+  const evaluation::SharpeSample sample = evaluation::sharpe_sample(good().candidate);
+  CHECK(numbers.at("deflated_sharpe") == evaluation::deflated_sharpe(sample, kTrials, variance));
+  CHECK(numbers.at("effective_trials").at("of") == kTrials);
+  CHECK(numbers.at("effective_trials").at("participation_ratio").get<double>() > 1);
+  CHECK_FALSE(gates[0].contains("numbers"));
+}
+
 TEST_CASE("evidence: what does not exist counts as refused, gate by gate") {
   const auto gates = evidence_gates({});
   CHECK(refused(gates) ==

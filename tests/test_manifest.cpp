@@ -35,11 +35,19 @@ TEST_CASE("manifest: architecture, layout and rules come back as they were") {
 
   env::Rules rules = content.rules;
   rules.fee_fraction = 0.1;
+  rules.slippage_fraction = 0.002;
+  rules.spread_fraction = 0.003;
   rules.norm_reward = 0.001953125;
   const env::Rules back = rules_of(Json::parse(line_of(section_of(rules))), "test");
   CHECK(back.assets == 2);
   CHECK(back.lookback == 2);
   CHECK(back.fee_fraction == rules.fee_fraction);
+  CHECK(back.slippage_fraction == rules.slippage_fraction);
+  CHECK(back.spread_fraction == rules.spread_fraction);
+  Json older = section_of(rules);
+  older.erase("slippage_fraction");
+  older.erase("spread_fraction");
+  CHECK(env::cost_fraction(rules_of(older, "test")) == rules.fee_fraction);
   CHECK(back.norm_reward == rules.norm_reward);
   CHECK(back.min_qty[1] == rules.min_qty[1]);
 }

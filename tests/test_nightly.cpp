@@ -99,6 +99,10 @@ TEST_CASE("nightly: what has new bars is retrained and judged on the old hold-ou
   for (const char* file : {"report.html", "report.json"}) {
     CHECK(std::filesystem::exists(place.directory.path / "runs/nightly" / id / file));
   }
+  const std::string page = read_file(place.directory.path / "runs/nightly" / id / "report.html");
+  CHECK(page.find("name=\"viewport\"") != std::string::npos);
+  CHECK(page.find("href=\"../../model_0") != std::string::npos);
+  CHECK(page.find("file://") == std::string::npos);
   CHECK(place.store().check("model_0").empty());
 }
 

@@ -26,7 +26,7 @@ namespace ristretto::train {
 TEST_CASE("retrain: a study's best trial becomes a served version that any consumer can check") {
   const TemporaryDirectory directory;
   auto arguments = small_retrain("model_0");
-  arguments.push_back("--json");
+  arguments.insert(arguments.end(), {"--slippage-fraction", "0.001", "--spread-fraction", "0.0005", "--json"});
   const int code = finish(start(arguments, directory.path));
   CAPTURE(read_file(directory.path / "err"));
   REQUIRE(code == 0);
@@ -51,6 +51,10 @@ TEST_CASE("retrain: a study's best trial becomes a served version that any consu
   CHECK(manifest["hyperparameters"]["gamma"]["source"] == "study trial 134");
   CHECK(manifest["hyperparameters"]["net_dimension"]["source"] == "command line");
   CHECK(manifest["data"]["files"].size() == 7);
+  CHECK(manifest["environment"]["fee_fraction"] == 0.0025);
+  CHECK(manifest["environment"]["slippage_fraction"] == 0.001);
+  CHECK(manifest["environment"]["spread_fraction"] == 0.0005);
+  CHECK(document["costs"]["cost_fraction"].get<double>() == doctest::Approx(0.00375));
   CHECK(std::filesystem::exists(directory.path / document["report"].get<std::string>()));
 
   SUBCASE("parity: the deployed files, asked bar by bar, give the orders of the backtest") {
@@ -72,6 +76,19 @@ TEST_CASE("retrain: a study's best trial becomes a served version that any consu
       portfolios.step(actions);
       REQUIRE(portfolios.accounts().holding.t()[0].equal(reference.holdings[bar]));
     }
+  }
+
+  SUBCASE("evaluate shows what the gates decided when it was judged") {
+    REQUIRE(finish(start({"evaluate", deployed.string(), "--bars", kSource + "/data/crypto_1h", "--from", "2023-04-01",
+                          "--out", "evaluated.html", "--json"},
+                         directory.path, "out3")) == 0);
+    const auto evaluated = nlohmann::json::parse(read_file(directory.path / "out3"));
+    CHECK(evaluated["gates"] == document["gates"]);
+    CHECK(evaluated["costs"] == document["costs"]);
+    const std::string page = read_file(directory.path / "evaluated.html");
+    CHECK(page.find("<h2>Gates</h2>") != std::string::npos);
+    CHECK(page.find("against_champion</td><td data-label=\"\">no evidence</td>") != std::string::npos);
+    CHECK(page.find("from when it was judged, on the bars from") != std::string::npos);
   }
 
   SUBCASE("a second one is served only if it is better on the same bars, and both are on record") {
@@ -115,7 +132,19 @@ TEST_CASE("retrain: of two trials and three seeds one is judged, and every gate 
   CHECK(manifest["training"]["contenders"] == 6);
   CHECK(std::filesystem::exists(directory.path / "deployments/model_0/training/evidence.json"));
   const std::string report = read_file(directory.path / document["report"].get<std::string>());
-  CHECK(report.find("<td>deflated_sharpe</td><td>refused</td>") != std::string::npos);
+  CHECK(report.find("deflated_sharpe</td><td data-label=\"\">refused</td>") != std::string::npos);
+  for (const char* part : {"<h2>Regimes</h2>", "A Sharpe ratio above 0 would take", "<h2>Trades</h2>",
+                           "<h2>Returns</h2>", "hold BTC/USD"}) {
+    CAPTURE(part);
+    CHECK(report.find(part) != std::string::npos);
+  }
+  const auto& numbers = gates["deflated_sharpe"]["numbers"];
+  CHECK(numbers["trials"].get<std::int64_t>() > 6);
+  CHECK(numbers["sharpe_variance"].get<double>() > 0);
+  CHECK(numbers["effective_trials"]["participation_ratio"].get<double>() >= 1);
+  CHECK(document["regimes"]["sideways"]["bars"].get<std::int64_t>() > 0);
+  CHECK(document["track_record"]["bars"] == document["holdout"]["bars"]);
+  CHECK(document["cost_stress"].size() == 3);
 }
 
 TEST_CASE("retrain: --dry-run writes nothing, and honours --json") {

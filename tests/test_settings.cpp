@@ -136,6 +136,19 @@ TEST_CASE("settings: what is written as INI is read back") {
   std::filesystem::remove(file);
 }
 
+TEST_CASE("settings: fee, slippage and half of the spread are what a trade costs, and not all of its value") {
+  const Resolved resolved =
+      resolve({}, {},
+              {on_command_line("fee_fraction", "0.002"), on_command_line("slippage_fraction", "0.0005"),
+               on_command_line("spread_fraction", "0.001")});
+  CHECK(env::cost_fraction(rules_of(resolved.settings)) == doctest::Approx(0.003));
+  CHECK(env::cost_fraction(rules_of(Settings{})) == 0.0025);  // to the bit: the golden episodes' fee
+  CHECK_THROWS_WITH_AS(resolve({}, {},
+                               {on_command_line("fee_fraction", "0.6"), on_command_line("slippage_fraction", "0.3"),
+                                on_command_line("spread_fraction", "0.4")}),
+                       doctest::Contains("a trade would cost"), Error);
+}
+
 TEST_CASE("settings: sizes") {
   CHECK(parse_bytes("4GiB") == 4LL << 30);
   CHECK(parse_bytes("1.5MiB") == 3LL << 19);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "evaluation/costs.h"
 #include "evaluation/look_ahead.h"
 #include "platform/clock.h"
 #include "platform/error.h"
@@ -68,7 +69,7 @@ Champion judge_champion(release::VersionStore& store, const std::string& name, c
   env::Rules rules = model.rules.value_or(data.rules);
   rules.lookback = layout->lookback;
   // Both are judged with the same money and the same costs, whatever they were trained with.
-  rules.fee_fraction = data.rules.fee_fraction;
+  rules = evaluation::with_costs_of(rules, data.rules);
   rules.initial_capital = data.rules.initial_capital;
   champion.backtest = evaluation::backtest(market, *layout, rules, release::actor_of(model, *layout, market));
   return champion;
@@ -119,14 +120,12 @@ Judgement judge(const Candidate& candidate, release::VersionStore& store, releas
   out.trials_of_ledger = record.trials();
 
   const auto run = [&](const release::Content& content, double costs, bool keep_actions) {
-    env::Rules rules = data.rules;
-    rules.fee_fraction *= costs;
+    const env::Rules rules = evaluation::with_costs(data.rules, costs);
     return evaluation::backtest(market, content.layout, rules, actor_of(content, market), keep_actions);
   };
   const std::size_t assets = data.layout.assets.size();
   const auto equal_weight = [&](double costs) {
-    env::Rules rules = data.rules;
-    rules.fee_fraction *= costs;
+    const env::Rules rules = evaluation::with_costs(data.rules, costs);
     return evaluation::hold(market, data.layout, rules, std::vector<double>(assets, 1.0 / static_cast<double>(assets)));
   };
   out.holdout = run(candidate.content, 1, true);
@@ -147,9 +146,15 @@ Judgement judge(const Candidate& candidate, release::VersionStore& store, releas
   }
 
   // Every series over the bars that all of them decided.
-  const TimedReturns mine = returns_of(out.holdout), passive = returns_of(equal_weight(1));
-  const TimedReturns mine_2x = returns_of(run(candidate.content, 2, false)), passive_2x = returns_of(equal_weight(2));
-  const TimedReturns mine_3x = returns_of(run(candidate.content, 3, false)), passive_3x = returns_of(equal_weight(3));
+  const auto stressed = [&](double costs) {
+    const evaluation::Backtest agent = costs == 1 ? out.holdout : run(candidate.content, costs, false);
+    const evaluation::Backtest held = equal_weight(costs);
+    out.stress.push_back({costs, evaluation::metrics_of(agent), evaluation::metrics_of(held)});
+    return std::pair{returns_of(agent), returns_of(held)};
+  };
+  const auto [mine, passive] = stressed(1);
+  const auto [mine_2x, passive_2x] = stressed(2);
+  const auto [mine_3x, passive_3x] = stressed(3);
   std::optional<TimedReturns> champion;
   std::vector<const TimedReturns*> all = {&mine, &passive};
   if (out.champion.backtest) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "evaluation/attribution.h"
 #include "evaluation/ladder.h"
 #include "evaluation/metrics.h"
 #include "release/deployment.h"
@@ -66,6 +67,7 @@ struct Judgement {
   std::int64_t trials_of_ledger = 0;  // behind all looks
   evaluation::Backtest holdout;       // with actions and holdings
   evaluation::Metrics metrics;
+  std::vector<evaluation::CostStress> stress;     // of both, at 1, 2 and 3 times the costs
   std::vector<evaluation::Reference> references;  // the ladder
   Champion champion;
   Background background;                      // with the seeds' returns

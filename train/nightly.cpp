@@ -384,7 +384,7 @@ class Nights {
     fs::create_directories(reports);
     night_.finished = now_seconds();
     night_.seconds = used_before_ + watch_.seconds();
-    write_file_atomically(reports / "report.html", html_of(night_));
+    write_file_atomically(reports / "report.html", html_of(night_, reports));
     write_file_atomically(reports / "report.json",
                           json_of(night_).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
     // Before the night is over: one that is cut here tells again rather than never.

@@ -1,6 +1,10 @@
 #include "train/nightly_journal.h"
 
-#include "evaluation/chart.h"
+#include <cctype>
+#include <cmath>
+#include <string_view>
+
+#include "evaluation/page.h"
 #include "platform/atomic_file.h"
 #include "platform/clock.h"
 #include "platform/error.h"
@@ -15,12 +19,35 @@ constexpr int kJournalFormat = 1;
 
 std::int64_t time_of(const Json& text) { return parse_utc(text.get<std::string>()).value(); }
 
-constexpr const char* kPage = R"(<style>
-:root { color-scheme: light dark; }
-body { margin: 0 auto; padding: 2rem 1rem; max-width: 60rem; font: 15px/1.5 system-ui, sans-serif; }
-table { border-collapse: collapse; width: 100%; }
-th, td { padding: .3rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid #8884; }
-</style>)";
+std::string url_of(const std::filesystem::path& path) {
+  constexpr std::string_view kPlain = "-._~/+@=,";
+  constexpr const char* kDigits = "0123456789ABCDEF";
+  std::string out;
+  for (const char c : path.generic_string()) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (std::isalnum(byte) != 0 || kPlain.find(c) != std::string_view::npos) {
+      out += c;
+    } else {
+      out += str('%', kDigits[byte >> 4], kDigits[byte & 15]);
+    }
+  }
+  return out;
+}
+
+// Relative where it can be, so that the pages can be moved or copied together.
+std::string link_of(const std::filesystem::path& target, const std::filesystem::path& directory) {
+  if (directory.empty()) return "file://" + url_of(target);
+  const std::filesystem::path relative = std::filesystem::absolute(target).lexically_normal().lexically_relative(
+      std::filesystem::absolute(directory).lexically_normal());
+  return relative.empty() ? "file://" + url_of(target) : url_of(relative);
+}
+
+std::string percent(const Json& metrics, const char* name) {
+  const auto value = metrics.find(name);
+  if (value == metrics.end() || !value->is_number()) return "";
+  const double share = 100 * value->get<double>();
+  return str(share < 0 ? "−" : "", fixed(std::abs(share), 2), " %");
+}
 
 }  // namespace
 
@@ -105,20 +132,26 @@ std::string text_of(const Night& night) {
   return text;
 }
 
-std::string html_of(const Night& night) {
-  std::string out =
-      str("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Night of ", iso_utc(night.started),
-          "</title>", kPage, "</head><body>\n<h1>Night of ", iso_utc(night.started).substr(0, 10), "</h1>\n<p>Began ",
-          iso_utc(night.started), ", took ", duration_text(night.seconds),
-          ".</p>\n<table><thead><tr><th>model</th><th>what became of it</th><th>version</th><th>new bars"
-          "</th><th>why</th><th></th></tr></thead><tbody>\n");
+std::string html_of(const Night& night, const std::filesystem::path& directory) {
+  std::string out = str("<p>Began ", iso_utc(night.started), ", took ", duration_text(night.seconds), ".</p>\n");
+  if (!night.sweep.empty()) out += str("<p>Sweep: ", escaped(night.sweep), "</p>\n");
+  if (night.models.empty()) out += "<p>There are no deployments.</p>\n";
+  out +=
+      "<table class=\"stack\"><thead><tr><th>model</th><th>what became of it</th><th>version</th><th>status</th>"
+      "<th>hold-out's return</th><th>drawdown</th><th>new bars</th><th>why</th><th></th></tr></thead><tbody>\n";
   for (const ModelNight& model : night.models) {
-    out += str("<tr><td>", escaped(model.name), "</td><td>", escaped(model.state), "</td><td>", escaped(model.version),
-               "</td><td>", model.new_bars, "</td><td>", escaped(model.reason), "</td><td>");
-    if (!model.report.empty()) out += str("<a href=\"file://", escaped(model.report), "\">report</a>");
+    const Json metrics = model.document.is_object() ? model.document.value("holdout", Json::object()) : Json::object();
+    out += str("<tr", model.state == "failed" ? " class=\"refused\"" : "", ">",
+               evaluation::labelled_cell("", model.name), evaluation::labelled_cell("", model.state),
+               evaluation::labelled_cell("version", model.version), evaluation::labelled_cell("status", model.status),
+               evaluation::labelled_cell("hold-out's return", percent(metrics, "total_return")),
+               evaluation::labelled_cell("drawdown", percent(metrics, "max_drawdown")),
+               evaluation::labelled_cell("new bars", with_thousands(model.new_bars)),
+               evaluation::labelled_cell("why", model.reason), "<td>");
+    if (!model.report.empty()) out += str("<a href=\"", escaped(link_of(model.report, directory)), "\">report</a>");
     out += "</td></tr>\n";
   }
-  return out + "</tbody></table>\n</body></html>\n";
+  return evaluation::page(str("Night of ", iso_utc(night.started).substr(0, 10)), out + "</tbody></table>\n");
 }
 
 }  // namespace ristretto::train

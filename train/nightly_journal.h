@@ -40,8 +40,9 @@ struct Night {
 std::optional<Night> read_night(const std::filesystem::path& journal);
 void write_night(const std::filesystem::path& journal, const Night& night);
 release::Json json_of(const Night& night);
-// One line a model, and a page of them.
+// One line a model, and a page of them. The page's links are relative to `directory`, where it will lie; none: they are
+// absolute.
 std::string text_of(const Night& night);
-std::string html_of(const Night& night);
+std::string html_of(const Night& night, const std::filesystem::path& directory = {});
 
 }  // namespace ristretto::train

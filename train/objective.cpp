@@ -6,6 +6,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "evaluation/costs.h"
 #include "evaluation/metrics.h"
 #include "platform/clock.h"
 #include "platform/error.h"
@@ -91,6 +92,9 @@ Objective::Objective(ObjectiveKind kind, const Settings& settings, std::int64_t 
                     "; serving ", run.serving, ", capital ", run.initial_capital, ", fee ", run.fee_fraction,
                     ", steps ", run.steps, ", portfolios ", run.portfolios, ", episode bars ", run.episode_bars, ", ",
                     run.precision, ", seed ", run.seed, ", lookback up to ", largest_lookback);
+  // Left out where there are none: studies from before they could be given measure the same.
+  if (run.slippage_fraction > 0) experiment_ += str(", slippage ", run.slippage_fraction);
+  if (run.spread_fraction > 0) experiment_ += str(", spread ", run.spread_fraction);
   const std::int64_t purge = std::max<std::int64_t>(kPurgeBars, largest_lookback - 1);
   for (const evaluation::CpcvSplit& split :
        evaluation::combinatorial_purged_splits(bars_, kGroups, kTestGroups, purge, kEmbargoBars)) {
@@ -105,11 +109,11 @@ Objective::Objective(ObjectiveKind kind, const Settings& settings, std::int64_t 
 double Objective::reference_on(const env::Market& test, const Settings& settings) const {
   Settings held = settings;
   held.hyperparameters.lookback = largest_lookback_;
-  held.run.fee_fraction *= kind_ == ObjectiveKind::robust ? kCostFactor : 0;
   const env::Layout layout = layout_of(held);
   const std::size_t assets = layout.assets.size();
+  const env::Rules rules = evaluation::with_costs(rules_of(held), kind_ == ObjectiveKind::robust ? kCostFactor : 0);
   const evaluation::Backtest reference =
-      evaluation::hold(test, layout, rules_of(held), std::vector<double>(assets, 1.0 / static_cast<double>(assets)));
+      evaluation::hold(test, layout, rules, std::vector<double>(assets, 1.0 / static_cast<double>(assets)));
   return kind_ == ObjectiveKind::robust ? evaluation::metrics_of(reference).sharpe
                                         : sharpe_of_study(reference.log_returns);
 }
@@ -138,10 +142,8 @@ Part Objective::judge(const Settings& settings, std::int64_t part, const evaluat
   out.split = part % splits;
   out.seed = settings.run.seed + part / splits;
   out.reference = split_of(part).reference;
-  Settings tested = settings;
-  if (kind_ == ObjectiveKind::robust) tested.run.fee_fraction *= kCostFactor;
-  const evaluation::Backtest agent =
-      evaluation::backtest(test_bars(settings, part), layout_of(tested), rules_of(tested), actor);
+  const env::Rules rules = evaluation::with_costs(rules_of(settings), kind_ == ObjectiveKind::robust ? kCostFactor : 1);
+  const evaluation::Backtest agent = evaluation::backtest(test_bars(settings, part), layout_of(settings), rules, actor);
   out.agent =
       kind_ == ObjectiveKind::robust ? evaluation::metrics_of(agent).sharpe : sharpe_of_study(agent.log_returns);
   out.idle = !(deviation_of(agent.log_returns, 1) > 0);

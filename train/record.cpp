@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "evaluation/costs.h"
 #include "evaluation/metrics_table.h"
 #include "evaluation/report.h"
 #include "platform/clock.h"
@@ -102,10 +103,11 @@ std::string text_of(const Judgement& judgement, const Data& data) {
   std::string text = str("\nhold-out, ", iso_utc(holdout.first_time), " to ", iso_utc(holdout.last_time), ", ",
                          judgement.metrics.bars, " bars; look ", judgement.look, " of this name at a hold-out, ",
                          with_thousands(judgement.trials_of_ledger), " trials behind all of them:\n");
-  text += evaluation::table_header();
+  text += str("a trade costs ", evaluation::costs_in_words(data.rules), "\n", evaluation::table_header());
   text += evaluation::table_line("this model", judgement.metrics);
   const Champion& champion = judgement.champion;
-  if (champion.backtest) text += evaluation::table_line("served until now", evaluation::metrics_of(*champion.backtest));
+  if (champion.backtest)
+    text += evaluation::table_line(evaluation::kServedUntilNow, evaluation::metrics_of(*champion.backtest));
   for (const evaluation::Reference& reference : judgement.references)
     text += evaluation::table_line(reference.name, reference.metrics);
   if (!champion.note.empty()) text += str("\nserved until now (", *champion.version, "): ", champion.note, "\n");
@@ -152,13 +154,29 @@ std::string text_of(const Profile& profile) {
   return str("time: ", duration_text(total), " (", join(parts, ", "), ")");
 }
 
+evaluation::Findings findings_of(const Judgement& judgement, const Data& data) {
+  const env::Market& market = data.splits.holdout.market;
+  const evaluation::Backtest& run = judgement.holdout;
+  return {data.splits.holdout_from,
+          run.time.front(),
+          run.time.back(),
+          data.rules,
+          evaluation::attribution_of(run, market),
+          evaluation::regimes_of(run, market),
+          judgement.stress,
+          evaluation::track_record_of(run),
+          data.layout.assets};
+}
+
 void write_report(const std::filesystem::path& path, const std::string& title, const Judgement& judgement,
-                  const std::vector<GateResult>& integrity, const std::vector<std::string>& assets) {
+                  const std::vector<GateResult>& integrity, const Data& data) {
   std::vector<evaluation::Reference> shown = judgement.references;
   if (const auto& champion = judgement.champion.backtest) {
-    shown.insert(shown.begin(), {"served until now", evaluation::metrics_of(*champion), *champion});
+    shown.insert(shown.begin(), {evaluation::kServedUntilNow, evaluation::metrics_of(*champion), *champion});
   }
-  evaluation::Report report = evaluation::report_of(title, judgement.holdout, std::move(shown), assets);
+  evaluation::Report report = evaluation::report_of(title, judgement.holdout, std::move(shown), data.layout.assets);
+  report.trades = evaluation::trades_of(judgement.holdout, data.splits.holdout.market, data.rules);
+  evaluation::add(report, findings_of(judgement, data));
   for (const auto* gates : {&judgement.evidence, &integrity}) {
     for (const GateResult& gate : *gates) {
       report.gates.push_back({gate.name, verdict_of(gate), gate.value, gate.threshold, gate.reason});

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "evaluation/findings.h"
 #include "train/contenders.h"
 #include "train/judge.h"
 #include "train/profile.h"
@@ -24,7 +25,9 @@ std::string text_of(const std::vector<release::GateResult>& integrity,
 std::string text_of(const Ending& ending, const std::filesystem::path& place, const std::filesystem::path& staged);
 std::string text_of(const Profile& profile);
 
+// Of the hold-out, none of whose bars had a part in the training.
+evaluation::Findings findings_of(const Judgement& judgement, const Data& data);
 void write_report(const std::filesystem::path& path, const std::string& title, const Judgement& judgement,
-                  const std::vector<release::GateResult>& integrity, const std::vector<std::string>& assets);
+                  const std::vector<release::GateResult>& integrity, const Data& data);
 
 }  // namespace ristretto::train

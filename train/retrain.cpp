@@ -143,7 +143,7 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
 
   // Before the step that cannot be taken back: a full disk must not hide what was served.
   const std::filesystem::path report = run_directory / "report.html";
-  write_report(report, str(request.name, " on the hold-out"), judgement, integrity, chosen.data->layout.assets);
+  write_report(report, str(request.name, " on the hold-out"), judgement, integrity, *chosen.data);
   RetrainResult result;
   if (const int signal = interrupt_requested(); signal != 0) {
     result.exit_code = interrupt_exit_code(signal);
@@ -178,6 +178,7 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
                      {"gates", gates},
                      {"run", run_directory.string()},
                      {"report", report.string()}};
+  result.document.update(evaluation::json_of(findings_of(judgement, *chosen.data)));
   for (const auto& [phase, seconds] : profile.seconds()) result.document["phases"][phase] = seconds;
   const double share = static_cast<double>(outcome.environment_steps) / static_cast<double>(chosen.plan.steps);
   result.text =

@@ -74,6 +74,10 @@ const std::vector<RunRow>& run_table() {
        "network"},
       {"initial_capital", &S::initial_capital, "MONEY", false, "of the account at an episode's start"},
       {"fee_fraction", &S::fee_fraction, "F", false, "fee of each trade, on both sides"},
+      {"slippage_fraction", &S::slippage_fraction, "F", false,
+       "what the price moves against each trade, of its value, on both sides"},
+      {"spread_fraction", &S::spread_fraction, "F", false,
+       "between bid and ask, of the price; each trade pays half of it"},
       {"episode_bars", &S::episode_bars, "N", false, "bars of a training episode"},
       {"holdout_from", &S::holdout_from, "DATE", false,
        "first bar of the hold-out; default: the last 15 % of the bars"},
@@ -252,10 +256,16 @@ void check(const Settings& settings) {
     bad_value("holdout_from", run.holdout_from, "a date such as 2023-03-01");
   }
   if (!run.memory_budget.empty()) parse_bytes(run.memory_budget);
-  if (run.fee_fraction >= 1) bad_value("fee_fraction", str(run.fee_fraction), "less than 1");
   if (run.initial_capital <= 0) bad_value("initial_capital", str(run.initial_capital), "more than 0");
-  layout_of(settings);  // knows the features
-  rules_of(settings);   // knows the assets
+  layout_of(settings);              // knows the features
+  check_costs(rules_of(settings));  // knows the assets
+}
+
+void check_costs(const env::Rules& rules) {
+  const double cost = env::cost_fraction(rules);
+  if (cost < 1) return;
+  throw Error(Fault::usage, str("a trade would cost ", cost, " of its value, expected less than 1"),
+              "it is --fee-fraction + --slippage-fraction + half of --spread-fraction");
 }
 
 env::Layout layout_of(const Settings& settings) {
@@ -280,6 +290,8 @@ env::Rules rules_of(const Settings& settings) {
   rules.lookback = static_cast<int>(hp.lookback);
   rules.initial_capital = settings.run.initial_capital;
   rules.fee_fraction = settings.run.fee_fraction;
+  rules.slippage_fraction = settings.run.slippage_fraction;
+  rules.spread_fraction = settings.run.spread_fraction;
   rules.norm_action = hp.norm_action;
   rules.max_position_fraction = hp.max_position_fraction;
   rules.min_cash_reserve = hp.min_cash_reserve;

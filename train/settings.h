@@ -23,6 +23,8 @@ struct RunSettings {
   std::string serving;
   double initial_capital = 500;
   double fee_fraction = 0.0025;
+  double slippage_fraction = 0;
+  double spread_fraction = 0;
   std::int64_t episode_bars = 1024;
   std::string holdout_from;
   std::int64_t steps = 0;
@@ -85,6 +87,9 @@ std::vector<std::string> apply_serving(Settings& settings);
 // Throws Error(usage) where settings contradict each other, or name an option that the chosen architecture does not
 // read.
 void check(const Settings& settings);
+
+// Throws Error(usage) where a trade would cost all of its value or more.
+void check_costs(const env::Rules& rules);
 
 env::Layout layout_of(const Settings& settings);
 env::Rules rules_of(const Settings& settings);

@@ -103,7 +103,10 @@ void Trainer::State::restore() {
   agents::require_resumable(old_values, settings.hyperparameters);
   for (const RunRow& row : run_table()) {
     if (row.resumable) continue;
-    const std::string now = text_of(settings.run, row), before = field(str("run/", row.name));
+    // A setting that the run is older than had its default.
+    const auto saved = checkpoint.fields.find(str("run/", row.name));
+    const std::string now = text_of(settings.run, row),
+                      before = saved == checkpoint.fields.end() ? text_of(RunSettings{}, row) : saved->second;
     if (now != before) {
       throw Error(Fault::incompatible,
                   str("the run in ", directory.string(), " has ", row.name, " '", before, "', now it is '", now, "'"),
