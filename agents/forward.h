@@ -1,4 +1,4 @@
-// Both networks of an agent over one batch, in float32 or under bf16 autocast: the one place where precision is chosen.
+// Both networks of an agent over one batch, in float32 or under bf16 autocast (in MlpPass's updates without it).
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -80,7 +80,6 @@ at::Tensor sum_by_window(const at::Tensor& rows, const Input& input) {
 MlpPass::MlpPass(const Policy& policy, const Input& input, bool bf16)
     : activation_(policy.architecture.activation),
       input_(input),
-      bf16_(bf16),
       actor_{&policy.actor, {}, {}, {}, {}},
       critic_{&policy.critic, {}, {}, {}, {}} {
   const at::NoGradGuard no_grad;
@@ -124,13 +123,12 @@ at::Tensor MlpPass::back_through(const at::Tensor& gradient, const at::Tensor& a
 void MlpPass::run_forward(Network& network) const {
   network.first = activate(first_layer(network));
   network.second = activate(linear(network.factors, "net.2", network.first));
-  network.out = linear(network.factors, "net.4", network.second);
-  if (bf16_) network.out = network.out.to(at::kFloat);
+  network.out = linear(network.factors, "net.4", network.second).to(network.weights->at("net.4.bias").scalar_type());
 }
 
 void MlpPass::run_back(const Network& network, const at::Tensor& of_out) const {
   const ft_transformer::Weights &weights = *network.weights, &factors = network.factors;
-  const at::Tensor gradient = bf16_ ? of_out.to(at::kBFloat16) : of_out;
+  const at::Tensor gradient = of_out.to(network.second.scalar_type());
   add_gradients(weights, "net.4", gradient, network.second);
   const at::Tensor second = back_through(at::mm(gradient, factors.at("net.4.weight")), network.second);
   add_gradients(weights, "net.2", second, network.first);

@@ -26,7 +26,7 @@ class MlpPass {
   // (Optimizer::zero_gradients).
   void backward(const at::Tensor& mean, const at::Tensor& value) const;
   // forward() and backward() in one, where each network's loss needs its own output only: `of_mean` makes of mean [B,
-  // A] its gradient, `of_value` of value [B]. Each runs on a thread of its own where the rows are few.
+  // A] its gradient, `of_value` of value [B]. Each may run on a thread of its own.
   using Gradient = std::function<at::Tensor(const at::Tensor& output)>;
   void run(const Gradient& of_mean, const Gradient& of_value);
 
@@ -45,7 +45,6 @@ class MlpPass {
 
   Activation activation_;
   Input input_;
-  bool bf16_;
   Network actor_, critic_;
 };
 

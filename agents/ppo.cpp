@@ -190,9 +190,10 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
   const at::Device device = value.device();
   const bool whole_bars = normalizer_.shares_by_bar();  // an encoder is worth minibatches of fewer bars, a layer is not
   std::optional<BarOrder> by_bar;
-  if (whole_bars ||
-      // In bf16 sums of the two parts would be rounded twice, and the first minibatch's ratios not 1.
-      (all.bar.defined() && settings_.batch_size >= kManySamples && MlpPass::fits(policy_) && !settings_.bf16)) {
+  // Not in bf16: the first layer's two parts would be rounded twice, and the first minibatch's ratios not be 1.
+  const bool shares_first_layer =
+      all.bar.defined() && settings_.batch_size >= kManySamples && MlpPass::fits(policy_) && !settings_.bf16;
+  if (whole_bars || shares_first_layer) {
     by_bar.emplace(all.bar);
     if (!by_bar->worthwhile()) by_bar.reset();
   }

@@ -73,6 +73,11 @@ template <class M>
 RISTRETTO_HOST_DEVICE M both(M a, M b) {
   return a & b;
 }
+RISTRETTO_HOST_DEVICE bool negation(bool mask) { return !mask; }
+template <class M>
+RISTRETTO_HOST_DEVICE M negation(M mask) {
+  return ~mask;
+}
 // A scalar of the rules in every lane. Vectors have no converting constructor, so adding is how they broadcast.
 template <class R>
 struct LaneOf {

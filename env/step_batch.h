@@ -61,8 +61,9 @@ struct Batch {
 
 // First and last t of an episode of T rows (environment.md, "Episodes"): from L-1 to T-L-1.
 RISTRETTO_HOST_DEVICE std::int32_t first_step(int lookback) { return lookback - 1; }
-RISTRETTO_HOST_DEVICE std::int32_t last_step(std::int32_t window_rows, int lookback) {
-  return window_rows - lookback - 1;
+template <class Ints>
+RISTRETTO_HOST_DEVICE Ints last_step(Ints window_rows, int lookback) {
+  return window_rows - (lookback + 1);
 }
 // The fewest rows in which one step can be made.
 RISTRETTO_HOST_DEVICE std::int32_t smallest_window(int lookback) { return 2 * lookback + 1; }
@@ -161,12 +162,6 @@ RISTRETTO_HOST_DEVICE V gather(const Element& element) {
   return load<V, R, kLanes>(values);
 }
 
-RISTRETTO_HOST_DEVICE bool negation(bool mask) { return !mask; }
-template <class M>
-RISTRETTO_HOST_DEVICE M negation(M mask) {
-  return ~mask;
-}
-
 template <class V, int kLanes>
 RISTRETTO_HOST_DEVICE void store_flags(bool* to, Mask<V> flags) {
   using Bytes = typename Lanes<V>::Bytes;
@@ -203,8 +198,8 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
   const Ints begin = load<Ints, std::int32_t, kLanes>(batch.window_begin + k);
   const Ints rows = load<Ints, std::int32_t, kLanes>(batch.window_rows + k);
   const Ints before = load<Ints, std::int32_t, kLanes>(batch.bar_from + k);
-  const Ints last = rows - (rules.lookback + 1);  // last_step()
-  if (Lanes<V>::any(before - begin >= last)) {    // rare, and only at the end of backtests
+  const Ints last = last_step(rows, rules.lookback);
+  if (Lanes<V>::any(before - begin >= last)) {  // rare, and only at the end of backtests
     if constexpr (kLanes > 1) {
       for (int lane = 0; lane < kLanes; ++lane) step_lanes<R, R, 1>(batch, k + lane);
     } else {

@@ -206,7 +206,7 @@ Finding freshness(const Evidence& evidence, const Thresholds& thresholds) {
 }
 
 Finding holdout(const Evidence& evidence) {
-  if (!evidence.origin_unknown.empty()) throw no_evidence(evidence.origin_unknown);
+  if (evidence.origin_unknown) throw no_evidence(*evidence.origin_unknown);
   if (!evidence.looks) throw no_evidence("the ledger was not read");
   return {
       *evidence.looks == 1, str(*evidence.looks),

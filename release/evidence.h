@@ -59,7 +59,7 @@ struct Evidence {
   std::vector<double> trial_sharpes;        // per bar, of as many of these as are known
   std::optional<std::int64_t> last_bar, judged_at;  // seconds since 1970, UTC
   std::optional<std::int64_t> looks;                // of this candidate at the hold-out, by the ledger, with this one
-  std::string origin_unknown;  // why these bars may have chosen the hyperparameters; "": they have not
+  std::optional<std::string> origin_unknown;        // why these bars may have chosen the hyperparameters
 };
 
 // overfitting, deflated_sharpe, against_champion, against_equal_weight, against_cash, drawdown, costs_1x, costs_2x,

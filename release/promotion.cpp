@@ -253,10 +253,7 @@ std::string VersionStore::before(const std::string& name) const {
     if (text_field(*event, "version") != *now || (kind != "promotion" && kind != "found")) continue;
     if (const std::string previous = text_field(*event, "previous"); !previous.empty()) return previous;
   }
-  for (const Version& version : list(name)) {
-    if (version.served && !version.parent.empty()) return version.parent;
-  }
-  for (const Json& event : events) {  // where the manifest of what is served cannot be read any more
+  for (const Json& event : events) {  // what it was judged against
     if (text_field(event, "event") == "publication" && text_field(event, "version") == *now) {
       return text_field(event, "previous");
     }

@@ -98,8 +98,8 @@ class VersionStore {
   std::string rollback(const std::string& name, const std::optional<std::string>& to, const std::string& reason);
   // What was served when the version that is served now was put in service; "" for none.
   std::string before(const std::string& name) const;
-  // Removes all but the newest `keep` versions, what is served, what was before and its parent, and what is proven; the
-  // only way in which a version is ever removed. Returns their ids, oldest first; dry_run: the same, and nothing is
+  // Removes all but the newest `keep` versions, what is served, its parent, what was served before and what is proven;
+  // the only way in which a version is ever removed. Returns their ids, oldest first; dry_run: the same, and nothing is
   // changed.
   std::vector<std::string> prune(const std::string& name, std::int64_t keep, bool dry_run);
   // Records that a candidate was refused; `version` is null for one that was not published.

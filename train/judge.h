@@ -59,7 +59,7 @@ struct Candidate {
   const release::Content& content;
   std::vector<const release::Content*> seeds;  // of its training that run now, the candidate among them; or none, ...
   Background background;                       // ... and these hold what is known of them
-  std::string origin_unknown = {};             // release::Evidence's
+  std::optional<std::string> origin_unknown = {};  // release::Evidence's
 };
 
 struct Judgement {

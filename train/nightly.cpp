@@ -113,15 +113,14 @@ Work work_of(const NightlyRequest& request, const std::optional<StudySource>& so
              const std::string& name, const std::string& from, std::int64_t seed, double seconds_left) {
   std::vector<Given> layers = given;
   const auto last = last_judgement(request, name);
-  if (!from.empty()) layers.push_back({"holdout_from", from, kLastHoldout + name});
+  if (!from.empty()) layers.push_back({"holdout_from", from, kLastHoldout});
   // The same bars with the same seed would give the same weights again.
   layers.insert(layers.begin(), {"seed", str(seed), "the night"});
   if (seconds_left > 0) layers.push_back({"time_budget", str(seconds_left, "s"), "what is left of the night"});
   Work work;
   work.trials = trials_of(request, source, layers, name);
   auto fine_tuning = fine_tuning_of(request.deployments / name, work.trials[0]);
-  // Of weights that do not say what they have seen, only the user can (--holdout-from).
-  if (fine_tuning && (fine_tuning->start->unseen_from || pinned(given))) work.trials.push_back(std::move(*fine_tuning));
+  if (fine_tuning) work.trials.push_back(std::move(*fine_tuning));
   const Settings& settings = work.trials[0].settings;
   require_current_bars(settings.run.bars, layout_of(settings).assets);
   const Data data = load_data(settings);

@@ -63,11 +63,11 @@ Named find(const release::VersionStore& store, const PromoteRequest& request) {
   return named;
 }
 
-std::string origin_unknown_of(const Named& named) {
+std::optional<std::string> unknown_origin_of(const Named& named, const Settings& settings) {
   const Json study = named.manifest.value("study", Json());
-  const Json until = study.is_object() ? study.value("seen_until", Json()) : Json();
-  return unknown_origin(str("the study of ", named.directory.string()), study.is_object(),
-                        until.is_string() ? parse_utc(until.get<std::string>()) : std::nullopt);
+  if (!study.is_object() || study.value("seen_until", Json()).is_string() || names_holdout(settings))
+    return std::nullopt;
+  return origin_is_unknown("the study of " + named.directory.string());
 }
 
 std::string data_field(const Json& manifest, const char* field) {
@@ -157,7 +157,7 @@ std::optional<release::Verdict> recorded_verdict(const Named& named, const std::
   const bool other_costs =
       settings.source_of("fee_fraction") != "default" || settings.source_of("initial_capital") != "default";
   if (other_costs || !named.manifest.contains(files) ||
-      named.manifest[files] != data_section(settings, data)["files"]) {
+      named.manifest[files] != files_section(settings.run.bars, data.layout.assets)) {
     return std::nullopt;
   }
   const std::string how = str("judged against ", served.value_or("nothing"), " on the same bars before");
@@ -224,7 +224,7 @@ PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& g
         content,
         {},
         background.value_or(Background{}),
-        origin_unknown_of(named)};
+        unknown_origin_of(named, settings)};
     release::Ledger ledger(request.deployments, request.name);
     const Judgement judgement = judge(candidate, store, ledger, request.thresholds.value_or(release::Thresholds{}));
     const auto [integrity, verdict, gates] = decide(judgement, integrity_of(named, judgement.holdout.orders), ledger);

@@ -123,17 +123,20 @@ void take_from_deployment(Resolved& resolved, const std::filesystem::path& deplo
 
 std::optional<std::int64_t> chosen_until(const Resolved& resolved) {
   if (resolved.seen_until) return resolved.seen_until;
-  const std::string said_by = resolved.settings.source_of("holdout_from");
-  if (said_by == "default" || said_by.rfind(kLastHoldout, 0) == 0) return std::nullopt;
+  if (!names_holdout(resolved.settings)) return std::nullopt;
   const auto from = parse_utc(resolved.settings.run.holdout_from);
   return from ? std::optional(*from - 1) : std::nullopt;
 }
 
-std::string unknown_origin(const std::string& origin, bool of_a_trial, const std::optional<std::int64_t>& until) {
-  if (!of_a_trial || until) return "";
-  return str(origin,
-             " does not say which bars it was chosen by: --holdout-from DATE says it, and so does a study that "
-             "ristretto sweep makes");
+std::optional<std::string> unknown_origin(const Resolved& resolved) {
+  if (!resolved.trial || chosen_until(resolved)) return std::nullopt;
+  return origin_is_unknown(resolved.origin);
+}
+
+std::string origin_is_unknown(const std::string& origin) {
+  return origin +
+         " does not say which bars it was chosen by: --holdout-from DATE says it, and so does a study that "
+         "ristretto sweep makes";
 }
 
 Resolved resolve(const std::optional<StudySource>& source, const std::optional<std::filesystem::path>& deployment,

@@ -36,14 +36,13 @@ struct Resolved {
   std::shared_ptr<const release::Start> start;  // the weights that training begins with; nullptr: new ones
 };
 
-// Where the hold-out was put because the last one began there: nobody says by it what a study has seen.
-inline constexpr const char* kLastHoldout = "the last hold-out of ";
-
 // The last bar that may have had a part in the choice of the hyperparameters: what the study says, or what the user
 // says by --holdout-from. Nothing where nobody says it.
 std::optional<std::int64_t> chosen_until(const Resolved& resolved);
-// Why bars of the hold-out may have chosen the hyperparameters; "" where they have not. `until`: as above.
-std::string unknown_origin(const std::string& origin, bool of_a_trial, const std::optional<std::int64_t>& until);
+// Why bars of the hold-out may have chosen the hyperparameters; nothing where they have not.
+std::optional<std::string> unknown_origin(const Resolved& resolved);
+// The same of a trial that nobody says it of. `origin`: what it is from.
+std::string origin_is_unknown(const std::string& origin);
 
 // source: a study; else deployment: a directory whose best_trial is taken; else the defaults. given: config file,
 // environment, command line, in this order.

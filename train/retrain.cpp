@@ -34,7 +34,7 @@ std::filesystem::path new_run_directory(const RetrainRequest& request) {
 // Before hours are spent: bars that chose the hyperparameters cannot judge them.
 void require_unseen(const Resolved& resolved, const Data& data) {
   if (const release::Start* start = resolved.start.get()) {
-    if (!start->unseen_from && resolved.settings.source_of("holdout_from") == "default") {
+    if (!start->unseen_from && !names_holdout(resolved.settings)) {
       throw Error(Fault::usage, str(start->source.string(), " does not say which bars it was trained on"),
                   "name the first bar that it has not seen: --holdout-from DATE");
     }
@@ -45,9 +45,8 @@ void require_unseen(const Resolved& resolved, const Data& data) {
                   str("--holdout-from ", iso_utc(*start->unseen_from)));
     }
   }
-  if (const std::string unknown = unknown_origin(resolved.origin, resolved.trial.has_value(), chosen_until(resolved));
-      !unknown.empty()) {
-    log::warning("retrain", unknown + "; until then no version of it is proven");
+  if (const auto unknown = unknown_origin(resolved)) {
+    log::warning("retrain", *unknown + "; until then no version of it is proven");
   }
   if (!resolved.seen_until || *resolved.seen_until < data.splits.holdout.first_time) return;
   throw Error(Fault::usage,
@@ -116,7 +115,7 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
   for (const Contender& contender : contenders) {
     if (contender.trial == chosen.trial) candidate.seeds.push_back(&contender.content);
   }
-  candidate.origin_unknown = unknown_origin(resolved.origin, resolved.trial.has_value(), chosen_until(resolved));
+  candidate.origin_unknown = unknown_origin(resolved);
   release::Ledger ledger(request.deployments, request.name);
   const Judgement judgement = judge(candidate, store, ledger, request.thresholds);
 

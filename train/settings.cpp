@@ -223,6 +223,11 @@ std::vector<std::string> apply_serving(Settings& settings) {
   return overridden;
 }
 
+bool names_holdout(const Settings& settings) {
+  const std::string source = settings.source_of("holdout_from");
+  return source != "default" && source != kLastHoldout;
+}
+
 void check(const Settings& settings) {
   agents::check(settings.hyperparameters);
   const RunSettings& run = settings.run;

@@ -71,6 +71,11 @@ struct Settings {
   std::string as_ini() const;
 };
 
+// The source of a hold-out that was put where the last one began; nobody says by it which bars are unseen.
+inline constexpr const char* kLastHoldout = "the last hold-out";
+// Whether the user named the first bar that nothing has seen.
+bool names_holdout(const Settings& settings);
+
 std::vector<std::string> all_names();
 std::string text_of(const RunSettings& run, const RunRow& row);
 

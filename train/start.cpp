@@ -134,7 +134,7 @@ std::optional<Resolved> fine_tuning_of(const fs::path& directory, const Resolved
     const release::Start old = release::start_of(release::load(directory));
     Resolved out = clean;
     const Settings& wanted = clean.settings;
-    if (!old.unseen_from && wanted.source_of("holdout_from") == "default") {
+    if (!old.unseen_from && !names_holdout(wanted)) {
       throw Error(Fault::incompatible,
                   "it does not say which bars it was trained on, and no --holdout-from names later ones");
     }

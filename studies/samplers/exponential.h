@@ -9,9 +9,9 @@ namespace ristretto::studies {
 
 constexpr double kSmallestExponent = -700;  // of what e^x is a normal number
 
-// exp(x), kSmallestExponent <= x <= 0; callers cut x to that in a loop of its own. As fast as many calls of std::exp
-// are slow: without branches, so that the compiler turns a loop over it into one over several elements. exp(x) = 2^k
-// exp(r), |r| <= ln(2) / 2, exp(r) by its series to r^12, where 2^-53 is reached.
+// exp(x), kSmallestExponent <= x <= 0, without branches, so that the compiler vectorises loops over it; callers cut x
+// to that in a loop of its own. exp(x) = 2^k exp(r), |r| <= ln(2) / 2, exp(r) by its series to r^12, where 2^-53 is
+// reached.
 inline double exp_of_negative(double x) {
   constexpr double kLog2E = std::numbers::log2e, kRound = 0x1.8p52;  // adding kRound leaves k in the last bits
   constexpr double kLn2High = 0x1.62e42fefa38p-1, kLn2Low = 0x1.ef35793c7673p-45;
