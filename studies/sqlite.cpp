@@ -35,6 +35,13 @@ void make_tables(const std::string& path, const NewStorage& wanted, const Storag
   transaction.commit();
 }
 
+// What a writer that was killed left in the journal has to be undone before anybody can read, and a connection for
+// reading may not.
+void roll_back_journal(const std::string& path, const StorageOptions& options) {
+  SQLite::Database database(path, SQLite::OPEN_READWRITE, options.busy_timeout_ms);
+  database.execAndGet("SELECT count(*) FROM sqlite_master");
+}
+
 }  // namespace
 
 void damaged(const std::string& where, const SQLite::Column& column, const char* expected) {
@@ -146,7 +153,15 @@ void SqliteStorage::check_writable() {
 }
 
 std::unique_ptr<Storage> open_sqlite(const std::string& path, const StorageOptions& options) {
-  return guarded(path, "read", [&] { return std::make_unique<SqliteStorage>(path, false, options); });
+  return guarded(path, "read", [&] {
+    try {
+      return std::make_unique<SqliteStorage>(path, false, options);
+    } catch (const SQLite::Exception& error) {
+      if (error.getExtendedErrorCode() != SQLITE_READONLY_ROLLBACK) throw;
+      roll_back_journal(path, options);
+      return std::make_unique<SqliteStorage>(path, false, options);
+    }
+  });
 }
 
 std::unique_ptr<WritableStorage> open_sqlite_for_writing(const std::string& path, const StorageOptions& options) {

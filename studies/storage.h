@@ -103,9 +103,9 @@ class WritableStorage : public Storage {
   virtual std::vector<std::int64_t> fail_stale(std::int64_t study_id, std::int64_t grace_seconds) = 0;
 };
 
-// Opens for reading only: not a byte of the file changes. Throws Error(usage) for what url_path refuses and for a file
-// that is not there, Error(incompatible) for one that is no Optuna database or of a revision that is not read here
-// (study.md, "Revisions").
+// Opens for reading only: not a byte of the file changes, but where a writer was killed within a commit, which has to
+// be undone first. Throws Error(usage) for what url_path refuses and for a file that is not there, Error(incompatible)
+// for one that is no Optuna database or of a revision that is not read here (study.md, "Revisions").
 std::unique_ptr<Storage> open_storage(const std::string& url, const StorageOptions& options = {});
 
 // Opens what is there. Beside the errors of open_storage: Error(incompatible) for a revision that is read, but not

@@ -512,7 +512,8 @@ TEST_SUITE("slow") {
       check_served(copy);
       const int again = run(arguments, copy);
       CAPTURE(copy.errors());
-      CHECK(again == 0);
+      // Another trial than the one that was cut: its model may be no better.
+      CHECK((again == 0 || again == 3));
       check_night(copy, again, before);
       const auto storage = studies::open_storage("sqlite:///" + (copy / "example.db").string());
       std::int64_t complete = 0;
