@@ -35,9 +35,10 @@ tr.free.first td { border-top: 2px solid var(--rule); }
 table.facts, table.small { width: auto; }
 table.facts td { text-align: left; white-space: normal; vertical-align: top; }
 table.facts td:first-child { color: var(--quiet); min-width: 9rem; }
-table.stack th, table.stack td { text-align: left; white-space: normal; vertical-align: top; overflow-wrap: anywhere; }
+table.stack th, table.stack td { text-align: left; white-space: normal; vertical-align: top;
+  overflow-wrap: break-word; }
 table.stack td:first-child { font-weight: 600; }
-table.stack th:nth-child(-n+2), table.stack td:nth-child(-n+2) { white-space: nowrap; }
+table.stack th, table.stack td:nth-child(-n+2) { white-space: nowrap; }
 tr.refused td:nth-child(2) { font-weight: 650; color: var(--agent); }
 svg { display: block; width: 100%; height: auto; }
 svg text { font-size: 11.5px; fill: var(--quiet); }
@@ -62,7 +63,7 @@ svg .name.hold { fill: var(--hold); } svg .name.btc { fill: var(--btc); } svg .n
   table.stack, table.stack tbody, table.stack tr, table.stack td { display: block; width: 100%; }
   table.stack thead { display: none; }
   table.stack tr { padding: .45rem 0; border-bottom: 1px solid var(--rule); }
-  table.stack td { border: 0; padding: .05rem .4rem; }
+  table.stack td { border: 0; padding: .05rem .4rem; overflow-wrap: anywhere; }
   table.stack td:empty { display: none; }
   table.stack td[data-label]:not([data-label=""])::before { content: attr(data-label) ": "; color: var(--quiet);
     font-weight: 400; }

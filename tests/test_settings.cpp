@@ -142,7 +142,7 @@ TEST_CASE("settings: fee, slippage and half of the spread are what a trade costs
               {on_command_line("fee_fraction", "0.002"), on_command_line("slippage_fraction", "0.0005"),
                on_command_line("spread_fraction", "0.001")});
   CHECK(env::cost_fraction(rules_of(resolved.settings)) == doctest::Approx(0.003));
-  CHECK(env::cost_fraction(rules_of(Settings{})) == 0.0025);  // to the bit: the golden episodes' fee
+  CHECK(env::cost_fraction(rules_of(resolve({}, {}, {}).settings)) == 0.0025);  // to the bit: the golden episodes' fee
   CHECK_THROWS_WITH_AS(resolve({}, {},
                                {on_command_line("fee_fraction", "0.6"), on_command_line("slippage_fraction", "0.3"),
                                 on_command_line("spread_fraction", "0.4")}),
