@@ -130,11 +130,11 @@ int evaluate(const Arguments& arguments) {
   train::check_costs(rules);
   const env::Market market =
       between(env::Market::of(env::read_bars(settings.run.bars, layout->assets), layout->features), from, to);
+  const std::vector<evaluation::Reference> references = evaluation::ladder(market, *layout, rules);
   std::optional<train::Look> look = train::open_look(model, market, settings.run.bars);
   const evaluation::Backtest backtest =
       evaluation::backtest(market, *layout, rules, release::actor_of(model, *layout, market), true);
   if (look) train::conclude(*look, backtest);
-  const std::vector<evaluation::Reference> references = evaluation::ladder(market, *layout, rules);
   const std::filesystem::path report = options.get("out", "report.html");
   const evaluation::Findings findings{
       release::unseen_from(model),

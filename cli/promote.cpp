@@ -19,7 +19,7 @@ int promote(const Arguments& arguments) {
   options.value("runs", "DIR", "where runs are kept [runs]");
   options.value("gates", "FILE", "an INI file of the thresholds that the gates of evidence judge by");
   options.flag("dry-run", "check what needs no look at the hold-out, say what it would be judged by, change nothing");
-  options.settings({"bars", "holdout_from", "initial_capital", "fee_fraction"});
+  options.settings({"bars", "holdout_from", "initial_capital", "fee_fraction", "slippage_fraction", "spread_fraction"});
   if (!options.parse(arguments)) return 0;
   install_interrupt_handlers();
   train::PromoteRequest request;

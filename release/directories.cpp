@@ -51,6 +51,12 @@ void copy_tree(const fs::path& from, const fs::path& to) {
   }
 }
 
+void make_directories(const fs::path& directory) {
+  if (!fs::create_directories(directory)) return;
+  sync_path(directory.parent_path());
+  sync_path(directory.parent_path().parent_path());
+}
+
 void sync_tree(const fs::path& directory) {
   for (const auto& entry : fs::directory_iterator(directory)) {
     if (entry.is_directory()) {

@@ -6,6 +6,8 @@
 
 namespace ristretto::release {
 
+// Makes a directory and those above it, and syncs the two above a new one: a link through them is durable then.
+void make_directories(const std::filesystem::path& directory);
 // fsync of every file and directory below, then of the directory itself.
 void sync_tree(const std::filesystem::path& directory);
 // Files 0444, directories 0555.

@@ -8,6 +8,7 @@
 #include "platform/error.h"
 #include "platform/lock.h"
 #include "platform/text.h"
+#include "release/directories.h"
 #include "release/manifest.h"
 #include "release/versions.h"
 
@@ -68,7 +69,7 @@ std::int64_t LedgerRecord::trials() const {
 std::vector<double> LedgerRecord::sharpes() const {
   std::vector<double> out;
   for (const Opening& opening : openings) {
-    if (opening.result) out.push_back(opening.result->sharpe);
+    if (opening.result && opening.purpose == kJudgement) out.push_back(opening.result->sharpe);
   }
   return out;
 }
@@ -95,7 +96,7 @@ std::int64_t Ledger::open(const Opening& opening) {
   }
   if (opening.trials < 1) refuse(str("the candidate is one of ", opening.trials, " trials, expected at least 1"));
 
-  std::filesystem::create_directories(path_.parent_path());
+  make_directories(path_.parent_path());
   const FileLock lock(path_.parent_path() / kLock, "ledger", lock_wait_seconds_);
   // A number that stands on a damaged line is not taken again: there is at most one a line.
   const LedgerRecord record = read();
@@ -120,7 +121,6 @@ void Ledger::conclude(std::int64_t number, const LookResult& result) {
     refuse(str("look ", number, " gave a Sharpe ratio of ", result.sharpe, " and a log gain of ", result.log_gain,
                ", expected finite numbers"));
   }
-  std::filesystem::create_directories(path_.parent_path());
   const FileLock lock(path_.parent_path() / kLock, "ledger", lock_wait_seconds_);
   const LedgerRecord record = read();
   const auto found = std::find_if(record.openings.begin(), record.openings.end(),

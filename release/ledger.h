@@ -48,7 +48,7 @@ struct LedgerRecord {
 
   // Trials of all openings. A damaged line may have been one and counts as one: never too few.
   std::int64_t trials() const;
-  // The Sharpe ratios of those that have a result.
+  // The Sharpe ratios of judgements that have a result: an evaluation's is of other bars.
   std::vector<double> sharpes() const;
   // How often this candidate looked.
   std::int64_t looks(const std::string& candidate) const;

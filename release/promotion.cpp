@@ -38,7 +38,7 @@ class VersionStore::Change {
       : store_(store),
         name_(name),
         versions_(store.versions_of(name)),
-        lock_((make(versions_), versions_ / kLock), purpose, store.options_.lock_wait_seconds) {
+        lock_((make_directories(versions_), versions_ / kLock), purpose, store.options_.lock_wait_seconds) {
     remove_leftovers();
     settle();
   }
@@ -154,13 +154,6 @@ class VersionStore::Change {
   }
 
  private:
-  // A link is durable only where the directories that it leads through are.
-  static void make(const fs::path& versions) {
-    if (!fs::create_directories(versions)) return;
-    sync_path(versions.parent_path());
-    sync_path(versions.parent_path().parent_path());
-  }
-
   void step(const char* what) const {
     if (store_.options_.before_step) store_.options_.before_step(what);
   }
@@ -251,7 +244,10 @@ std::string VersionStore::before(const std::string& name) const {
   for (auto event = events.rbegin(); event != events.rend(); ++event) {
     const std::string kind = text_field(*event, "event");
     if (text_field(*event, "version") != *now || (kind != "promotion" && kind != "found")) continue;
-    if (const std::string previous = text_field(*event, "previous"); !previous.empty()) return previous;
+    const std::string previous = text_field(*event, "previous");
+    // "found" of a later version than itself: a rollback that died behind the switch.
+    const bool rolled_back = kind == "found" && version_number(previous) > version_number(*now);
+    if (!previous.empty() && !rolled_back && fs::exists(versions_of(name) / previous)) return previous;
   }
   for (const Json& event : events) {  // what it was judged against
     if (text_field(event, "event") == "publication" && text_field(event, "version") == *now) {

@@ -22,6 +22,8 @@ Generation generation_of(const Study& study);
 Generation generation_of(const Study& study, const Trial& trial);
 // The last bar that any trial of a study saw, ISO 8601: nothing before or at it can judge one of them.
 inline constexpr const char* kSeenUntilAttribute = "ristretto:seen_until";
+// Of a trial that was taken from a study which does not say what it has seen: the study's name.
+inline constexpr const char* kOriginUnknownAttribute = "ristretto:origin_unknown";
 
 struct Interpretation {
   bool use_untested = false;        // take what was sampled without effect

@@ -53,6 +53,10 @@ Champion judge_champion(release::VersionStore& store, const std::string& name, c
     return champion;
   }
   // From here on the champion is whole: what cannot be compared stays in service (deployments.md).
+  if (const auto unseen = release::unseen_from(model); unseen && *unseen > data.splits.holdout.first_time) {
+    champion.note = str("it was trained on bars up to ", iso_utc(*unseen), ": the two cannot be compared");
+    return champion;
+  }
   if (layout->assets != data.layout.assets) {
     champion.note = "it trades other assets: the two cannot be compared";
     return champion;

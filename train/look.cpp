@@ -25,11 +25,12 @@ std::optional<std::int64_t> time_at(const Json& manifest, const char* field) {
 }  // namespace
 
 std::optional<Look> open_look(const release::Model& model, const env::Market& market, const std::string& bars) {
-  const fs::path versions = model.path.parent_path(), all = versions.parent_path();
+  const fs::path version = fs::is_directory(model.path) ? model.path : model.path.parent_path();
+  const fs::path versions = version.parent_path(), all = versions.parent_path();
   if (!model.manifest || all.filename() != release::kVersions) return std::nullopt;
   const std::string name = versions.filename().string();
   const fs::path deployments = all.parent_path();
-  if (release::VersionStore(deployments).served(name) == model.path.filename().string()) return std::nullopt;
+  if (release::VersionStore(deployments).served(name) == version.filename().string()) return std::nullopt;
   const auto unseen = release::unseen_from(model);
   if (!unseen) return std::nullopt;
   const std::int64_t from =
@@ -47,7 +48,7 @@ std::optional<Look> open_look(const release::Model& model, const env::Market& ma
   if (opening.bars == 0) return std::nullopt;
   const Json::json_pointer candidate("/training/candidate");
   opening.candidate = model.manifest->contains(candidate) ? (*model.manifest)[candidate].get<std::string>()
-                                                          : model.path.filename().string();
+                                                          : version.filename().string();
   opening.data_sha256 = release::sha256(files_section(bars, market.assets).dump());
   opening.purpose = release::kEvaluation;
   Look look{release::Ledger(deployments, name)};

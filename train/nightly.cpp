@@ -102,7 +102,9 @@ std::string holdout_from(const NightlyRequest& request, const std::optional<Stud
   std::string from = holdout_of(release::VersionStore(request.deployments), name);
   if (const auto last = last_judgement(request, name); from.empty() && last) from = iso_utc(last->first_bar);
   if (from.empty()) return "";
-  const Data data = load_data(trials_of(request, source, given, name)[0].settings);
+  Settings settings = trials_of(request, source, given, name)[0].settings;
+  settings.run.pretrained.clear();  // it may not have seen this cut's hold-out, and only the share is asked
+  const Data data = load_data(settings);
   const std::int64_t share = bars_from(data.market, data.splits.holdout_from);
   const std::int64_t grown = bars_from(data.market, parse_utc(from).value_or(0));
   return static_cast<double>(grown) > kGrownHoldout * static_cast<double>(share) ? iso_utc(data.splits.holdout_from)
@@ -113,7 +115,7 @@ Work work_of(const NightlyRequest& request, const std::optional<StudySource>& so
              const std::string& name, const std::string& from, std::int64_t seed, double seconds_left) {
   std::vector<Given> layers = given;
   const auto last = last_judgement(request, name);
-  if (!from.empty()) layers.push_back({"holdout_from", from, kLastHoldout});
+  if (!from.empty() && !pinned(given)) layers.push_back({"holdout_from", from, kLastHoldout});
   // The same bars with the same seed would give the same weights again.
   layers.insert(layers.begin(), {"seed", str(seed), "the night"});
   if (seconds_left > 0) layers.push_back({"time_budget", str(seconds_left, "s"), "what is left of the night"});
@@ -272,10 +274,9 @@ class Nights {
         sweeping.trials = request_.sweep_trials;
         sweeping.seconds = request_.seconds * kSweepShare;
         sweeping.command = request_.command;
-        if (before.generation != studies::Generation::ristretto) {
-          sweeping.start_from = before.study_name;
-          sweeping.start_count = request_.top_trials;
-        }
+        sweeping.follow = true;  // the hold-out moves on
+        sweeping.start_from = before.study_name;
+        sweeping.start_count = request_.top_trials;
         const SweepResult result = sweep(sweeping, resolve(std::nullopt, std::nullopt, layers).settings);
         if (const int signal = interrupt_requested(); signal != 0) return signal;
         night_.study = result.document["study"].get<std::string>();

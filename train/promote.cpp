@@ -107,14 +107,16 @@ env::Rules rules_for(const Named& named, const Settings& settings) {
   Settings plain = settings;
   plain.hyperparameters.lookback = named.layout.lookback;
   env::Rules rules = named.model.rules.value_or(rules_of(plain));
-  if (settings.source_of("fee_fraction") != "default") {
-    if (settings.run.fee_fraction < rules.fee_fraction) {
-      throw Error(Fault::usage,
-                  str("--fee-fraction is ", settings.run.fee_fraction, ", and ", named.directory.string(),
-                      " was trained with ", rules.fee_fraction, ": at lower costs it would pass for better than it is"),
-                  "leave it out, or retrain with it");
-    }
-    rules.fee_fraction = settings.run.fee_fraction;
+  const env::Rules trained = rules;
+  if (settings.source_of("fee_fraction") != "default") rules.fee_fraction = settings.run.fee_fraction;
+  if (settings.source_of("slippage_fraction") != "default") rules.slippage_fraction = settings.run.slippage_fraction;
+  if (settings.source_of("spread_fraction") != "default") rules.spread_fraction = settings.run.spread_fraction;
+  if (env::cost_fraction(rules) < env::cost_fraction(trained)) {
+    throw Error(
+        Fault::usage,
+        str("a trade would cost ", env::cost_fraction(rules), " of its value, and ", named.directory.string(),
+            " was trained with ", env::cost_fraction(trained), ": at lower costs it would pass for better than it is"),
+        "leave the costs out, or retrain with them");
   }
   if (settings.source_of("initial_capital") != "default") rules.initial_capital = settings.run.initial_capital;
   return rules;
@@ -154,8 +156,9 @@ std::optional<release::Verdict> recorded_verdict(const Named& named, const std::
     return std::nullopt;
   }
   const Json::json_pointer files("/data/files");
+  const std::vector<const char*> costs = {"fee_fraction", "slippage_fraction", "spread_fraction", "initial_capital"};
   const bool other_costs =
-      settings.source_of("fee_fraction") != "default" || settings.source_of("initial_capital") != "default";
+      std::any_of(costs.begin(), costs.end(), [&](const char* name) { return settings.source_of(name) != "default"; });
   if (other_costs || !named.manifest.contains(files) ||
       named.manifest[files] != files_section(settings.run.bars, data.layout.assets)) {
     return std::nullopt;

@@ -44,7 +44,8 @@ void take(Resolved& resolved, const studies::Study& study, const std::vector<Giv
   resolved.generation = settings.generation;
   const formats::Json* seen = studies::find(resolved.trial->user_attributes, studies::kSeenUntilAttribute);
   if (seen == nullptr) seen = studies::find(study.user_attributes, studies::kSeenUntilAttribute);
-  if (seen != nullptr) resolved.seen_until = parse_utc(seen->text);
+  const bool unknown = studies::find(resolved.trial->user_attributes, studies::kOriginUnknownAttribute) != nullptr;
+  if (seen != nullptr && !unknown) resolved.seen_until = parse_utc(seen->text);
   for (const studies::Taken& taken : settings.parameters) {
     if (taken.applied) resolved.settings.sources[taken.name] = str("study trial ", resolved.trial->number);
   }
@@ -107,8 +108,13 @@ void take_from_deployment(Resolved& resolved, const std::filesystem::path& deplo
   resolved.trial = trial;
   resolved.origin = str("best_trial of ", deployment.string(), " (trial ", trial.number, ")");
   take(resolved, studies::Study{}, given);
-  // What its manifest remembers of the study.
-  const auto manifest = release::read_manifest(std::filesystem::canonical(deployment));
+  // What its manifest remembers of the study; a damaged one, nothing.
+  std::optional<release::Json> manifest;
+  try {
+    manifest = release::read_manifest(std::filesystem::canonical(deployment));
+  } catch (const Error& error) {
+    if (error.fault() != Fault::incompatible) throw;
+  }
   if (!manifest || !manifest->contains("study") || !(*manifest)["study"].is_object()) return;
   const release::Json& section = (*manifest)["study"];
   if (section.contains("seen_until") && section["seen_until"].is_string()) {

@@ -131,8 +131,12 @@ void begin_from(const release::Start& start, const env::Layout& layout, agents::
 
 std::optional<Resolved> fine_tuning_of(const fs::path& directory, const Resolved& clean) {
   try {
-    const release::Start old = release::start_of(release::load(directory));
+    const release::Model model = release::load(directory);
+    const release::Start old = release::start_of(model);
     Resolved out = clean;
+    // Weights of hyperparameters that may have been chosen on any bars.
+    const release::Json study = model.manifest ? model.manifest->value("study", release::Json()) : release::Json();
+    if (study.is_object() && !study.value("seen_until", release::Json()).is_string()) out.seen_until.reset();
     const Settings& wanted = clean.settings;
     if (!old.unseen_from && !names_holdout(wanted)) {
       throw Error(Fault::incompatible,

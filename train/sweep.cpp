@@ -76,6 +76,13 @@ studies::Study open_study(studies::WritableStorage& storage, const SweepRequest&
                     name, "' (--continue-study adds to '", other, "')"));
     }
   }
+  if (request.follow && exists()) {
+    const std::string other = text_attribute(storage.read_study(name), kExperiment);
+    if (!other.empty() && other != objective.experiment()) {
+      name += "-until-" + iso_utc(objective.last_time()).substr(0, 10);
+      log::info("train", str("the bars or settings are others than before; the trials go to '", name, "'"));
+    }
+  }
   const bool made = !exists();
   const std::int64_t id = storage.create_study(name, {studies::Direction::maximize}, studies::IfExists::reuse);
   studies::Study study = storage.read_study(name);
@@ -115,6 +122,7 @@ void require_compatible_space(const studies::Study& study, const studies::Search
 void queue_best(studies::WritableStorage& storage, const SweepRequest& request, const studies::Study& study,
                 const Settings& settings, const studies::SearchSpace& space) {
   const studies::Study from = storage.read_study(request.start_from);
+  const bool seen_known = studies::find(from.user_attributes, studies::kSeenUntilAttribute) != nullptr;
   const std::vector<const studies::Trial*> best = studies::top(from, static_cast<std::size_t>(request.start_count));
   if (best.empty()) {
     throw Error(Fault::usage, str("study '", request.start_from, "' has no COMPLETE trial to start from"));
@@ -142,9 +150,12 @@ void queue_best(studies::WritableStorage& storage, const SweepRequest& request, 
         outside.push_back(str(taken.name, " ", agents::text_of(taken.value)));
       }
     }
-    studies::enqueue(
-        storage, study.id, fixed_params,
-        {{"source_study", text_json(from.name)}, {"source_trial", studies::json_of(agents::Value(trial->number))}});
+    std::vector<studies::Attribute> attributes = {{"source_study", text_json(from.name)},
+                                                  {"source_trial", studies::json_of(agents::Value(trial->number))}};
+    if (!seen_known && studies::find(trial->user_attributes, studies::kSeenUntilAttribute) == nullptr) {
+      attributes.emplace_back(studies::kOriginUnknownAttribute, text_json(from.name));
+    }
+    studies::enqueue(storage, study.id, fixed_params, attributes);
     log::info("train", str("queued: trial ", trial->number, " of ", from.name, ", ", fixed_params.size(), " of ",
                            space.size(), " parameters",
                            outside.empty() ? "" : str("; outside the ranges and drawn anew: ", join(outside, ", "))));
@@ -180,7 +191,7 @@ SweepResult sweep(const SweepRequest& request, const Settings& settings) {
   const studies::Study before = open_study(*storage, request, settings, objective);
   const std::string& name = before.name;
   require_compatible_space(before, space);
-  if (!request.start_from.empty()) queue_best(*storage, request, before, settings, space);
+  if (!request.start_from.empty() && request.start_from != name) queue_best(*storage, request, before, settings, space);
 
   // Each worker has its share of the threads and of the memory; the bars and their features are one copy.
   const auto workers = std::min(request.workers, request.trials);
