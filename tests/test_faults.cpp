@@ -49,7 +49,7 @@ std::vector<std::string> night(const std::vector<std::string>& more = {}) {
   std::vector<std::string> arguments = {
       "nightly", "--bars",     "bars", "--portfolios",    "64",   "--base-target-step", "32",  "--batch-size",
       "1024",    "--steps",    "4096", "--learning-rate", "1e-3", "--device",           "cpu", "--quiet",
-      "--json",  "--new-bars", "0"};
+      "--json",  "--new-bars", "0",    "--seed",          "0"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return arguments;
 }

@@ -219,7 +219,7 @@ TEST_CASE("nightly: exit code 0 where something is served, 3 where nothing is go
   const release::VersionStore store = copy.store();
   const std::string bad = store.served("model_0").value();
   const auto night = [&](const std::string& learning_rate) {
-    auto arguments = small_night("bars", {"--new-bars", "0"});
+    auto arguments = small_night("bars", {"--new-bars", "0", "--seed", "0"});
     *(std::find(arguments.begin(), arguments.end(), "--learning-rate") + 1) = learning_rate;
     const int code = finish(start(arguments, copy.directory.path));
     return std::pair(code, nlohmann::json::parse(read_file(copy / "out"))["models"][0]);
