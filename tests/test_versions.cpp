@@ -193,6 +193,25 @@ TEST_CASE("versions: a promoter that died behind the switch finds its version se
   CHECK(store.before(kName) == first);
 }
 
+TEST_CASE("versions: a rollback that died behind the switch is not undone by asking again") {
+  const Scratch scratch;
+  VersionStore store(scratch / "deployments");
+  const std::string first = promote(store, scratch, 0.25), second = promote(store, scratch, 0.5);
+  struct Died {};
+  StoreOptions dying;
+  bool switched = false;
+  dying.before_step = [&](const char* step) {
+    if (switched && std::string(step) == "history") throw Died{};
+    switched = switched || std::string(step) == "serve: switch";
+  };
+  VersionStore other(scratch / "deployments", dying);
+  CHECK_THROWS_AS(other.rollback(kName, std::nullopt, "it lost"), Died);
+  CHECK(store.served(kName) == first);
+  CHECK((fault_of([&] { store.rollback(kName, std::nullopt, "it lost"); }) == Fault::usage));
+  CHECK(store.served(kName) == first);
+  CHECK(events_of(store).back() == "found");
+}
+
 TEST_CASE("versions: rollback leaves a version whose manifest is destroyed") {
   const Scratch scratch;
   VersionStore store(scratch / "deployments");

@@ -27,7 +27,7 @@ namespace fs = std::filesystem;
 using release::Json;
 
 constexpr double kSweepShare = 0.25;    // of the night, for new trials
-constexpr double kGrownHoldout = 1.25;  // times the settings' share of the bars: about every 40 days of hourly ones
+constexpr double kGrownHoldout = 1.25;  // times the settings' share of the bars
 constexpr double kLeastSeconds = 20;    // of a retrain that is begun: what reading bars and judging take
 
 std::int64_t now_seconds() { return std::chrono::system_clock::to_time_t(now_utc()); }
