@@ -76,6 +76,21 @@ TEST_CASE("ledger: an opening is on the disk before its result, and both read ba
   CHECK(record.unreadable == 0);
 }
 
+TEST_CASE("ledger: an evaluation counts as a look and a trial, its Sharpe ratio as none of theirs") {
+  const Scratch scratch;
+  Ledger ledger(scratch / "deployments", "cappuccino");
+  ledger.conclude(ledger.open(look("first")), {0.021, 0.4, "refused"});
+  Opening watched = look("first");
+  watched.purpose = kEvaluation;
+  ledger.conclude(ledger.open(watched), {0.5, 0.1, "evaluated"});  // of other, perhaps few bars
+  const LedgerRecord record = ledger.read();
+  CHECK(record.trials() == 2);
+  CHECK(record.looks("first") == 2);
+  CHECK(record.sharpes() == std::vector<double>{0.021});
+  CHECK(record.openings[0].purpose == kJudgement);
+  CHECK(record.openings[1].purpose == kEvaluation);
+}
+
 TEST_CASE("ledger: a damaged line costs no other and counts as a trial") {
   const Scratch scratch;
   Ledger ledger(scratch / "deployments", "m");
