@@ -1,6 +1,10 @@
 #include "agents/forward.h"
 
 #include <ATen/autocast_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/record_function.h>
+
+#include <string>
 
 namespace ristretto::agents {
 namespace {
@@ -37,19 +41,42 @@ Outputs forward(const Policy& policy, const Input& input, bool bf16) {
           critic_value(policy.critic, policy.architecture, input)};
 }
 
-at::Tensor forward_mean(const Policy& policy, const Input& input, bool bf16) {
-  const Autocast autocast(bf16, input.samples().device().type());
-  return actor_mean(policy.actor, policy.architecture, input);
-}
-
-at::Tensor forward_value(const Policy& policy, const Input& input, bool bf16) {
-  const Autocast autocast(bf16, input.samples().device().type());
-  return critic_value(policy.critic, policy.architecture, input);
-}
-
 at::Tensor log_std_of(const Policy& policy) {
   if (policy.architecture.distribution == Distribution::categorical) return {};
   return policy.actor.at("a_std_log").expand({1, policy.architecture.actions});
+}
+
+FrozenNetwork::FrozenNetwork(const ft_transformer::Weights& weights, const Architecture& architecture, Part part,
+                             bool bf16)
+    : weights_(weights), architecture_(architecture), part_(part), bf16_(bf16) {
+  if (architecture.network != Network::mlp || !weights.begin()->second.is_cpu()) return;
+  const at::NoGradGuard no_grad;
+  const auto factor = [&](const std::string& name) {
+    const at::Tensor& weight = weights.at(name);
+    return bf16 ? weight.to(at::kBFloat16) : weight;
+  };
+  for (const std::string layer : {"net.0", "net.2", "net.4"}) {
+    layers_.emplace_back(factor(layer + ".weight"), factor(layer + ".bias"));
+  }
+}
+
+at::Tensor FrozenNetwork::operator()(const Input& input) const {
+  const at::NoGradGuard no_grad;
+  if (layers_.empty()) {
+    const Autocast autocast(bf16_, input.samples().device().type());
+    return part_ == Part::actor ? actor_mean(weights_, architecture_, input)
+                                : critic_value(weights_, architecture_, input);
+  }
+  RECORD_USER_SCOPE("trunk");
+  const bool relu = architecture_.activation == Activation::relu;
+  at::Tensor y = bf16_ ? input.x.to(at::kBFloat16) : input.x;
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const bool last = i + 1 == layers_.size();
+    y = layers_[i](y, relu && !last);
+    if (!relu && !last) y.tanh_();
+  }
+  y = y.to(input.x.scalar_type());
+  return part_ == Part::actor ? y : y.squeeze(1);
 }
 
 }  // namespace ristretto::agents

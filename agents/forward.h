@@ -3,6 +3,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <vector>
+
+#include "agents/packed_linear.h"
 #include "agents/policy.h"
 
 namespace ristretto::agents {
@@ -14,9 +17,25 @@ struct Outputs {
 
 // bf16: matrix products in bfloat16, results as float32 (performance.md, rule 6).
 Outputs forward(const Policy& policy, const Input& input, bool bf16);
-at::Tensor forward_mean(const Policy& policy, const Input& input, bool bf16);
-at::Tensor forward_value(const Policy& policy, const Input& input, bool bf16);
 // The actor's "a_std_log" [1, A] (of market_context one number for all); undefined for a categorical.
 at::Tensor log_std_of(const Policy& policy);
+
+enum class Part { actor, critic };
+
+// One network for many passes without gradients, such as a rollout's: it is what its weights are when it is made, and
+// they must not change while it lives. An MLP's are packed (agents/packed_linear.h).
+class FrozenNetwork {
+ public:
+  FrozenNetwork(const ft_transformer::Weights& weights, const Architecture& architecture, Part part, bool bf16);
+  // actor: mean of u [B, A] (categorical: latents); critic: values [B]. In the weights' type.
+  at::Tensor operator()(const Input& input) const;
+
+ private:
+  ft_transformer::Weights weights_;
+  Architecture architecture_;
+  Part part_;
+  bool bf16_;
+  std::vector<PackedLinear> layers_;  // of an MLP
+};
 
 }  // namespace ristretto::agents

@@ -13,6 +13,8 @@
 #include <string>
 #include <utility>
 
+#include "agents/packed_linear.h"
+
 namespace ristretto::agents {
 namespace {
 
@@ -38,8 +40,13 @@ void at_once(const Input& input, const First& first, const Second& second) {
   });
 }
 
-at::Tensor linear(const ft_transformer::Weights& weights, const char* layer, const at::Tensor& x) {
-  return at::addmm(weights.at(std::string(layer) + ".bias"), x, weights.at(std::string(layer) + ".weight").t());
+at::Tensor linear(const ft_transformer::Weights& weights, const char* layer, const at::Tensor& x, bool relu) {
+  return agents::linear(x, weights.at(std::string(layer) + ".weight"), weights.at(std::string(layer) + ".bias"), relu);
+}
+
+// dx of y = x W^T + b.
+at::Tensor back_through(const ft_transformer::Weights& weights, const char* layer, const at::Tensor& dy) {
+  return agents::linear(dy, weights.at(std::string(layer) + ".weight").t(), {}, false);
 }
 
 // dy [B, out] and x [B, in] of y = x W^T + b.
@@ -99,10 +106,11 @@ Outputs MlpPass::forward() {
 
 at::Tensor MlpPass::first_layer(const Network& network) const {
   const ft_transformer::Weights& weights = network.factors;
-  if (input_.x.defined()) return linear(weights, "net.0", input_.x);
+  if (input_.x.defined()) return hidden(weights, "net.0", input_.x);
   const auto [account, market] = account_and_market(weights.at("net.0.weight"), input_);
   const at::Tensor of_windows = at::addmm(weights.at("net.0.bias"), input_.windows, market.t());
-  return of_windows.index_select(0, input_.window).addmm_(input_.account, account.t());
+  const at::Tensor z = of_windows.index_select(0, input_.window).addmm_(input_.account, account.t());
+  return activation_ == Activation::relu ? z.relu_() : z.tanh_();
 }
 
 void MlpPass::first_layer_back(const Network& network, const at::Tensor& dz) const {
@@ -113,26 +121,29 @@ void MlpPass::first_layer_back(const Network& network, const at::Tensor& dz) con
   at::Tensor(account).addmm_(dz.t(), input_.account);
 }
 
-at::Tensor MlpPass::activate(at::Tensor z) const { return activation_ == Activation::relu ? z.relu_() : z.tanh_(); }
+at::Tensor MlpPass::hidden(const ft_transformer::Weights& weights, const char* layer, const at::Tensor& x) const {
+  return activation_ == Activation::relu ? linear(weights, layer, x, true) : linear(weights, layer, x, false).tanh_();
+}
 
-at::Tensor MlpPass::back_through(const at::Tensor& gradient, const at::Tensor& activation) const {
+at::Tensor MlpPass::before_activation(const at::Tensor& gradient, const at::Tensor& activation) const {
   return activation_ == Activation::relu ? at::threshold_backward(gradient, activation, 0)
                                          : at::tanh_backward(gradient, activation);
 }
 
 void MlpPass::run_forward(Network& network) const {
-  network.first = activate(first_layer(network));
-  network.second = activate(linear(network.factors, "net.2", network.first));
-  network.out = linear(network.factors, "net.4", network.second).to(network.weights->at("net.4.bias").scalar_type());
+  network.first = first_layer(network);
+  network.second = hidden(network.factors, "net.2", network.first);
+  network.out =
+      linear(network.factors, "net.4", network.second, false).to(network.weights->at("net.4.bias").scalar_type());
 }
 
 void MlpPass::run_back(const Network& network, const at::Tensor& of_out) const {
   const ft_transformer::Weights &weights = *network.weights, &factors = network.factors;
   const at::Tensor gradient = of_out.to(network.second.scalar_type());
   add_gradients(weights, "net.4", gradient, network.second);
-  const at::Tensor second = back_through(at::mm(gradient, factors.at("net.4.weight")), network.second);
+  const at::Tensor second = before_activation(back_through(factors, "net.4", gradient), network.second);
   add_gradients(weights, "net.2", second, network.first);
-  const at::Tensor first = back_through(at::mm(second, factors.at("net.2.weight")), network.first);
+  const at::Tensor first = before_activation(back_through(factors, "net.2", second), network.first);
   first_layer_back(network, first);
 }
 

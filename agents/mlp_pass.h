@@ -38,8 +38,8 @@ class MlpPass {
   };
   at::Tensor first_layer(const Network& network) const;
   void first_layer_back(const Network& network, const at::Tensor& dz) const;
-  at::Tensor activate(at::Tensor z) const;
-  at::Tensor back_through(const at::Tensor& gradient, const at::Tensor& activation) const;
+  at::Tensor hidden(const ft_transformer::Weights& weights, const char* layer, const at::Tensor& x) const;
+  at::Tensor before_activation(const at::Tensor& gradient, const at::Tensor& activation) const;
   void run_forward(Network& network) const;
   void run_back(const Network& network, const at::Tensor& of_out) const;
 

@@ -53,8 +53,10 @@ Rollout collect(env::Environment& environment, const Policy& policy, const Norma
                 std::uint64_t seed, std::int64_t first_step, std::int64_t first_world, bool bf16,
                 std::int64_t most_rows) {
   const at::NoGradGuard no_grad;
-  const auto mean = [&](const env::Observation& rows) { return forward_mean(policy, normalizer.input(rows), bf16); };
-  const auto value = [&](const env::Observation& rows) { return forward_value(policy, normalizer.input(rows), bf16); };
+  const FrozenNetwork actor(policy.actor, policy.architecture, Part::actor, bf16);
+  const FrozenNetwork critic(policy.critic, policy.architecture, Part::critic, bf16);
+  const auto mean = [&](const env::Observation& rows) { return actor(normalizer.input(rows)); };
+  const auto value = [&](const env::Observation& rows) { return critic(normalizer.input(rows)); };
   const std::int64_t worlds = environment.size(), actions = environment.actions();
   const bool categorical = policy.architecture.distribution == Distribution::categorical;
   const at::Tensor log_std = log_std_of(policy);

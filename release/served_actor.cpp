@@ -3,7 +3,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/tanh.h>
 
-#include "agents/policy.h"
+#include "agents/forward.h"
 #include "env/environment.h"
 #include "platform/error.h"
 #include "platform/text.h"
@@ -61,10 +61,10 @@ evaluation::Actor actor_of(const Model& model, const env::Layout& layout, const 
     throw Error(Fault::incompatible, str(model.path.string(), " takes ", model.architecture.observation,
                                          " values, the layout has ", layout.size()));
   }
-  return [actor = model.actor, architecture = model.architecture, layout,
+  return [actor = agents::FrozenNetwork(model.actor, model.architecture, agents::Part::actor, false), layout,
           tech = market.tech](const env::Observation& seen) {
     const at::NoGradGuard no_gradients;
-    return at::tanh(agents::actor_mean(actor, architecture, env::materialize(seen, tech, layout)));
+    return at::tanh(actor(env::materialize(seen, tech, layout)));
   };
 }
 

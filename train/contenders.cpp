@@ -9,6 +9,7 @@
 #include <map>
 #include <optional>
 
+#include "agents/forward.h"
 #include "env/random.h"
 #include "evaluation/metrics.h"
 #include "platform/atomic_file.h"
@@ -74,10 +75,10 @@ release::Content content_of(const Resolved& resolved, const Settings& settings, 
 }  // namespace
 
 evaluation::Actor actor_of(const release::Content& content, const env::Market& market) {
-  return [&content, tech = market.tech](const env::Observation& seen) {
+  return [actor = agents::FrozenNetwork(content.actor, content.architecture, agents::Part::actor, false),
+          layout = content.layout, tech = market.tech](const env::Observation& seen) {
     const at::NoGradGuard no_gradients;
-    return at::tanh(
-        agents::actor_mean(content.actor, content.architecture, env::materialize(seen, tech, content.layout)));
+    return at::tanh(actor(env::materialize(seen, tech, layout)));
   };
 }
 

@@ -58,10 +58,12 @@ evaluation::Actor actor_of(const Snapshot& snapshot, const env::Market& market, 
   const c10::Device device = snapshot.policy.actor.begin()->second.device();
   const auto normalizer = std::make_shared<agents::Normalizer>(
       snapshot.normalizer.for_market(market.to(device, market.price.scalar_type())));
-  return [policy = snapshot.policy, normalizer, device, bf16](const env::Observation& seen) {
+  const agents::Policy& policy = snapshot.policy;
+  return [actor = agents::FrozenNetwork(policy.actor, policy.architecture, agents::Part::actor, bf16), normalizer,
+          device](const env::Observation& seen) {
     const at::NoGradGuard no_gradients;
     const env::Observation there{seen.account.to(device), seen.bar.to(device)};
-    return at::tanh(agents::forward(policy, normalizer->input(there), bf16).mean).to(seen.account.device());
+    return at::tanh(actor(normalizer->input(there))).to(seen.account.device());
   };
 }
 

@@ -1,0 +1,77 @@
+#include "agents/packed_linear.h"
+
+#include <ATen/core/List.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/mm.h>
+
+#include <algorithm>
+#include <optional>
+#include <string_view>
+
+namespace ristretto::agents {
+namespace {
+
+constexpr std::int64_t kFewColumns = 16;         // in or out: below, the product is no work
+constexpr std::int64_t kManyWeights = 1L << 18;  // of them, few rows pay too: below, the call is dearer than the product
+constexpr std::int64_t kManyRows = 512;
+constexpr std::int64_t kRowsForOneUse = 2048;
+
+using Pack = at::Tensor(const at::Tensor&, std::optional<std::int64_t>);
+using Linear = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
+                          c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
+
+// What torch.compile calls for linear layers on CPUs. LibTorch declares them in no header; one that was built without
+// oneDNN, or where they take other arguments, has none for us.
+struct Operators {
+  std::optional<c10::TypedOperatorHandle<Pack>> pack;
+  std::optional<c10::TypedOperatorHandle<Linear>> linear;
+
+  Operators() {
+    const auto find = [](const char* name, const char* schema) {
+      std::optional<c10::OperatorHandle> found = c10::Dispatcher::singleton().findSchema({name, ""});
+      if (found && (c10::toString(found->schema()) != schema || !found->hasKernelForDispatchKey(c10::DispatchKey::CPU)))
+        found.reset();
+      return found;
+    };
+    const auto packing = find("mkldnn::_reorder_linear_weight",
+                              "mkldnn::_reorder_linear_weight(Tensor self, int? batch_size=None) -> Tensor Y");
+    const auto product = find("mkldnn::_linear_pointwise",
+                              "mkldnn::_linear_pointwise(Tensor X, Tensor W, Tensor? B, str attr, Scalar?[] scalars, "
+                              "str? algorithm) -> Tensor Y");
+    if (!packing || !product) return;
+    pack = packing->typed<Pack>();
+    linear = product->typed<Linear>();
+  }
+};
+
+const Operators& operators() {
+  static const Operators found;
+  return found;
+}
+
+at::Tensor plain(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
+  const at::Tensor y = bias.defined() ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
+  return relu ? y.relu_() : y;
+}
+
+}  // namespace
+
+PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias) : weight_(weight), bias_(bias) {
+  const bool type = weight.scalar_type() == at::kFloat || weight.scalar_type() == at::kBFloat16;
+  if (!weight.is_cpu() || !type || std::min(weight.size(0), weight.size(1)) < kFewColumns || !operators().pack) return;
+  packed_ = operators().pack->call(weight.contiguous(), kManyRows);
+}
+
+at::Tensor PackedLinear::operator()(const at::Tensor& x, bool relu) const {
+  const bool pays = x.size(0) >= kManyRows || weight_.numel() >= kManyWeights;
+  if (!packed_.defined() || !pays) return plain(x, weight_, bias_, relu);
+  const std::optional<at::Tensor> bias = bias_.defined() ? std::optional(bias_) : std::nullopt;
+  return operators().linear->call(x, packed_, bias, relu ? "relu" : "none", c10::List<std::optional<at::Scalar>>(), "");
+}
+
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
+  return x.size(0) < kRowsForOneUse ? plain(x, weight, bias, relu) : PackedLinear(weight, bias)(x, relu);
+}
+
+}  // namespace ristretto::agents

@@ -1,0 +1,28 @@
+// Linear layers on a CPU with weights in oneDNN's own order, which the product then needs not bring about: of a 1024 x
+// 1024 layer, 8 rows take a third of LibTorch's own product (MKL) on an AMD processor, wide ones 0.85 of it
+// (docs/performance.md). What it costs is a copy of the weight, so it is for weights that stay as they are for a while.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace ristretto::agents {
+
+class PackedLinear {
+ public:
+  PackedLinear() = default;
+  // weight [out, in], bias [out] or undefined; both float32 or bfloat16, without gradients. Where this LibTorch or the
+  // device has no such products, or they pay for no number of rows, the plain one is used.
+  PackedLinear(const at::Tensor& weight, const at::Tensor& bias);
+  // x [B, in] of the weight's type -> [B, out] of the same; relu: of that, max(0, .).
+  at::Tensor operator()(const at::Tensor& x, bool relu) const;
+
+ private:
+  at::Tensor weight_, bias_, packed_;
+};
+
+// The same of a weight that is used once: it is packed where x has so many rows that this pays.
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu);
+
+}  // namespace ristretto::agents
