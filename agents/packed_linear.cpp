@@ -12,8 +12,9 @@
 namespace ristretto::agents {
 namespace {
 
-constexpr std::int64_t kFewColumns = 16;         // in or out: below, the product is no work
-constexpr std::int64_t kManyWeights = 1L << 18;  // of them, few rows pay too: below, the call is dearer than the product
+constexpr std::int64_t kFewColumns = 16;  // in or out: below, the product is no work
+constexpr std::int64_t kManyWeights =
+    1L << 18;  // of them, few rows pay too: below, the call is dearer than the product
 constexpr std::int64_t kManyRows = 512;
 constexpr std::int64_t kRowsForOneUse = 2048;
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <tuple>
 
 #include "platform/atomic_file.h"
 #include "platform/clock.h"
@@ -46,6 +48,8 @@ void take(const Json& line, std::vector<Opening>& openings) {
     opening.bars = line.at("bars").get<std::int64_t>();
     opening.data_sha256 = line.at("data_sha256").get<std::string>();
     opening.trials = std::max<std::int64_t>(1, line.at("trials").get<std::int64_t>());
+    opening.study = {line.value("study", ""), line.value("study_trials", std::int64_t{0})};
+    if (opening.study.count < 0 || opening.study.count >= opening.trials) throw std::bad_optional_access();
     opening.purpose = line.value("purpose", kJudgement);
     opening.number = number;
     opening.time = time_field(line, "time");
@@ -58,11 +62,28 @@ void take(const Json& line, std::vector<Opening>& openings) {
   }
 }
 
+// Whether both ask the same of the same bars, so that one shows what the other does.
+bool same_look(const Opening& a, const Opening& b) {
+  const auto parts = [](const Opening& o) {
+    return std::tie(o.candidate, o.first_bar, o.last_bar, o.bars, o.data_sha256, o.trials, o.study.id, o.study.count,
+                    o.purpose);
+  };
+  return parts(a) == parts(b);
+}
+
 }  // namespace
 
 std::int64_t LedgerRecord::trials() const {
   std::int64_t sum = unreadable;
-  for (const Opening& opening : openings) sum += opening.trials;
+  std::map<std::string, std::int64_t> of_study;
+  for (const Opening& opening : openings) {
+    sum += opening.trials;
+    if (opening.study.id.empty()) continue;
+    sum -= opening.study.count;
+    std::int64_t& most = of_study[opening.study.id];
+    most = std::max(most, opening.study.count);
+  }
+  for (const auto& [id, count] : of_study) sum += count;
   return sum;
 }
 
@@ -95,11 +116,17 @@ std::int64_t Ledger::open(const Opening& opening) {
     refuse(str("the data's hash is '", opening.data_sha256, "', expected 64 hexadecimal digits"));
   }
   if (opening.trials < 1) refuse(str("the candidate is one of ", opening.trials, " trials, expected at least 1"));
+  if (opening.study.count < 0 || opening.study.count >= opening.trials) {
+    refuse(str("of ", opening.trials, " trials ", opening.study.count, " stand in a study, expected fewer"));
+  }
 
   make_directories(path_.parent_path());
   const FileLock lock(path_.parent_path() / kLock, "ledger", lock_wait_seconds_);
   // A number that stands on a damaged line is not taken again: there is at most one a line.
   const LedgerRecord record = read();
+  for (const Opening& other : record.openings) {
+    if (!other.result && same_look(other, opening)) return other.number;
+  }
   std::int64_t number = static_cast<std::int64_t>(record.openings.size()) + record.unreadable + 1;
   for (const Opening& other : record.openings) number = std::max(number, other.number + 1);
   append_line(path_, line_of({{"format", kLedgerFormat},
@@ -112,6 +139,8 @@ std::int64_t Ledger::open(const Opening& opening) {
                               {"bars", opening.bars},
                               {"data_sha256", opening.data_sha256},
                               {"trials", opening.trials},
+                              {"study", opening.study.id},
+                              {"study_trials", opening.study.count},
                               {"purpose", opening.purpose}}));
   return number;
 }
@@ -126,7 +155,10 @@ void Ledger::conclude(std::int64_t number, const LookResult& result) {
   const auto found = std::find_if(record.openings.begin(), record.openings.end(),
                                   [&](const Opening& opening) { return opening.number == number; });
   if (found == record.openings.end()) refuse(str(path_.string(), " has no look ", number));
-  if (found->result) refuse(str("look ", number, " in ", path_.string(), " has its result already"));
+  if (found->result) {
+    if (found->result->sharpe == result.sharpe && found->result->log_gain == result.log_gain) return;
+    refuse(str("look ", number, " in ", path_.string(), " has another result already"));
+  }
   append_line(path_, line_of({{"format", kLedgerFormat},
                               {"event", "result"},
                               {"number", number},

@@ -1,10 +1,13 @@
 // Every look at the final hold-out of a deployment, so that the deflated Sharpe ratio can count them all (algorithms.md
-// 3.0, 3.3). A candidate that looked and was refused, or whose process died while it looked, has looked.
+// 3.0, 3.3). A candidate that looked and was refused has looked; one whose process died while it looked has too, but
+// looking at the same bars again finishes that look.
 //
 //   deployments/.versions/NAME/ledger.jsonl   append-only; one JSON object a line, under the lock of NAME
 //   {"format": 1, "event": "opening", "number": 3, "time": "2026-07-13T02:00:00Z", "candidate": "...", "first_bar":
 //   "...",
-//    "last_bar": "...", "bars": 3942, "data_sha256": "...", "trials": 5, "purpose": "judgement"}
+//    "last_bar": "...", "bars": 3942, "data_sha256": "...", "trials": 205, "study": "...", "study_trials": 200,
+//    "purpose":
+//   "judgement"}
 //   {"format": 1, "event": "result", "number": 3, "time": "...", "sharpe": 0.021, "log_gain": 0.4, "verdict":
 //   "refused"}
 #pragma once
@@ -30,12 +33,19 @@ struct LookResult {
   std::string verdict;  // as in the manifest: "proven", "refused", ...
 };
 
+// Trials of a study, which are behind every candidate that is chosen by it, and are counted once.
+struct StudyTrials {
+  std::string id;          // tells the study from every other; empty: nothing does, and they count each time
+  std::int64_t count = 0;  // of them
+};
+
 struct Opening {
   std::string candidate;                     // the sha256 of its weights, its run: whatever tells it from every other
   std::int64_t first_bar = 0, last_bar = 0;  // that are looked at; seconds since 1970, UTC
   std::int64_t bars = 0;
   std::string data_sha256;  // of the files that the bars are from
   std::int64_t trials = 1;  // that the candidate was chosen among, itself included
+  StudyTrials study;        // the part of them that stands in a study
   std::string purpose = kJudgement;
   std::int64_t number = 0;           // 1, 2, ... in order of time; the ledger gives it
   std::int64_t time = 0;             // seconds since 1970, UTC; the ledger gives it
@@ -46,7 +56,8 @@ struct LedgerRecord {
   std::vector<Opening> openings;  // in the order of the file
   std::int64_t unreadable = 0;    // lines that are damaged
 
-  // Trials of all openings. A damaged line may have been one and counts as one: never too few.
+  // Trials of all openings; those of one study once, as many as it had at most. A damaged line may have been one and
+  // counts as one: never too few.
   std::int64_t trials() const;
   // The Sharpe ratios of judgements that have a result: an evaluation's is of other bars.
   std::vector<double> sharpes() const;
@@ -60,11 +71,12 @@ class Ledger {
  public:
   Ledger(const std::filesystem::path& deployments, const std::string& name, double lock_wait_seconds = 10);
 
-  // Before the look: a look that is not on the disk must not happen. Returns its number. Throws Error(usage) for an
-  // opening that does not say what it looks at, Error(busy) while another process holds the lock.
+  // Before the look: a look that is not on the disk must not happen. Returns its number: that of an equal opening
+  // without a result where there is one, for its process died, or another looks at the same just now. Throws
+  // Error(usage) for an opening that does not say what it looks at, Error(busy) while another process holds the lock.
   std::int64_t open(const Opening& opening);
-  // After it, once. Throws Error(usage) for a number that was not opened or has its result, and for numbers that are
-  // not finite.
+  // After it, once; a second time nothing is written where both saw the same. Throws Error(usage) for a number that was
+  // not opened or has another result, and for numbers that are not finite.
   void conclude(std::int64_t number, const LookResult& result);
   // Needs no lock; a line that is being written just now may count as damaged.
   LedgerRecord read() const;

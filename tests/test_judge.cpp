@@ -29,13 +29,20 @@ TEST_CASE("judge: what a candidate was chosen among is read back as it was writt
   const release::Scratch scratch;
   const std::filesystem::path file = scratch / "evidence.json";
   CHECK_FALSE(read_background(file));
-  const Background written{{{{10, 20}, {0.125, -0.5}}}, {{{1, 2, 3}, {0, 0.25, 1e-17}}}, 41, {0.01, -0.02}};
+  Background written;
+  written.seeds = {{{10, 20}, {0.125, -0.5}}};
+  written.trials = {{{1, 2, 3}, {0, 0.25, 1e-17}}};
+  written.trial_count = 41;
+  written.study = {"swept begun 2026-07-01", 40};
+  written.trial_sharpes = {0.01, -0.02};
   write_background(file, written);
   const Background read = read_background(file).value();
   CHECK(read.seeds[0].time == written.seeds[0].time);
   CHECK(read.seeds[0].returns == written.seeds[0].returns);
   CHECK(read.trials[0].returns == written.trials[0].returns);
   CHECK(read.trial_count == 41);
+  CHECK(read.study.id == written.study.id);
+  CHECK(read.study.count == 40);
   CHECK(read.trial_sharpes == written.trial_sharpes);
   for (const char* damaged :
        {"", "{}", R"({"format":2})",

@@ -91,6 +91,52 @@ TEST_CASE("ledger: an evaluation counts as a look and a trial, its Sharpe ratio 
   CHECK(record.openings[1].purpose == kEvaluation);
 }
 
+TEST_CASE("ledger: a look whose process died is finished, not counted again") {
+  const Scratch scratch;
+  Ledger ledger(scratch / "deployments", "cappuccino");
+  CHECK(ledger.open(look("first", 5)) == 1);
+  const std::string before = read_file(ledger.path());
+  CHECK(ledger.open(look("first", 5)) == 1);
+  CHECK(read_file(ledger.path()) == before);
+  CHECK(ledger.read().looks("first") == 1);
+  // Whatever else is asked is another look.
+  Opening other = look("first", 5);
+  other.last_bar += 3600;
+  CHECK(ledger.open(other) == 2);
+  other = look("first", 5);
+  other.data_sha256[0] = 'b';
+  CHECK(ledger.open(other) == 3);
+  other = look("first", 5);
+  other.purpose = kEvaluation;
+  CHECK(ledger.open(other) == 4);
+  CHECK(ledger.open(look("first", 6)) == 5);
+  CHECK(ledger.open(look("second", 5)) == 6);
+  // Two that look at once see the same; once it is concluded, the next look counts.
+  ledger.conclude(1, {0.021, 0.4, "refused"});
+  const std::string concluded = read_file(ledger.path());
+  ledger.conclude(1, {0.021, 0.4, "refused"});
+  CHECK(read_file(ledger.path()) == concluded);
+  CHECK(ledger.open(look("first", 5)) == 7);
+}
+
+TEST_CASE("ledger: a study's trials are behind every night that chose among them, and count once") {
+  const Scratch scratch;
+  Ledger ledger(scratch / "deployments", "cappuccino");
+  const auto night = [&](const std::string& candidate, const std::string& study, std::int64_t count) {
+    Opening opening = look(candidate, count + 2);  // and two trainings of the night's own
+    opening.study = {study, count};
+    ledger.conclude(ledger.open(opening), {0, 0, "refused"});
+    return ledger.read().trials();
+  };
+  CHECK(night("monday", "swept begun 2026-07-01 02:00:00", 200) == 202);
+  CHECK(night("tuesday", "swept begun 2026-07-01 02:00:00", 200) == 204);
+  CHECK(night("wednesday", "swept begun 2026-07-01 02:00:00", 230) == 236);  // it has grown
+  CHECK(night("thursday", "swept begun 2026-07-01 02:00:00", 210) == 238);   // a copy from before
+  CHECK(night("friday", "swept begun 2026-07-24 02:00:00", 50) == 290);      // another of the same name
+  CHECK(night("saturday", "", 50) == 342);                                   // not known which
+  CHECK(night("sunday", "", 50) == 394);
+}
+
 TEST_CASE("ledger: a damaged line costs no other and counts as a trial") {
   const Scratch scratch;
   Ledger ledger(scratch / "deployments", "m");
@@ -200,7 +246,7 @@ TEST_CASE("ledger: the lock is the deployment's, and bad input is refused in wor
   CHECK(with([](Opening& o) { o.trials = 0; }) == "the candidate is one of 0 trials, expected at least 1");
   CHECK(usage([&] { ledger.conclude(2, {}); }) == ledger.path().string() + " has no look 2");
   ledger.conclude(1, {});
-  CHECK(usage([&] { ledger.conclude(1, {}); }).find("has its result already") != std::string::npos);
+  CHECK(usage([&] { ledger.conclude(1, {0.5, 0, ""}); }).find("has another result already") != std::string::npos);
   const double nan = std::numeric_limits<double>::quiet_NaN();
   CHECK(usage([&] { ledger.conclude(1, {nan, 0, ""}); }).find("expected finite numbers") != std::string::npos);
   CHECK(usage([&] { Ledger(scratch / "deployments", "../m"); }).find("cannot be called") != std::string::npos);

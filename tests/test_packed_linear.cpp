@@ -17,8 +17,8 @@
 namespace ristretto::agents {
 namespace {
 
-constexpr double kRounding = 1e-5;   // float32, a few hundred products
-constexpr double kGate = 1e-4;       // of a gradient: a ReLU may open for z = 1e-8 where it does not for -1e-8
+constexpr double kRounding = 1e-5;    // float32, a few hundred products
+constexpr double kGate = 1e-4;        // of a gradient: a ReLU may open for z = 1e-8 where it does not for -1e-8
 constexpr double kBfloat = 1.0 / 64;  // bfloat16 has 8 bits
 
 // Root of the mean square, of b's; below a thousandth of 1 the difference itself.

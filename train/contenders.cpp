@@ -174,7 +174,11 @@ std::size_t choose(const std::vector<Contender>& contenders) {
 Background background_of(const std::vector<Contender>& contenders, const std::vector<Resolved>& trials) {
   Background out;
   out.trial_count = 0;
-  for (const Resolved& trial : trials) out.trial_count = std::max(out.trial_count, trial.trials);
+  for (const Resolved& trial : trials) {
+    if (trial.trials <= out.trial_count) continue;
+    out.trial_count = trial.trials;
+    out.study = {trial.study_id, trial.trials - 1};  // the one that was trained here is this retrain's
+  }
   out.trial_count += static_cast<std::int64_t>(contenders.size()) - 1;
   out.trial_sharpes = trials[0].trial_sharpes;
   out.trials.resize(trials.size());

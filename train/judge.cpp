@@ -118,6 +118,7 @@ Judgement judge(const Candidate& candidate, release::VersionStore& store, releas
   opening.bars = market.bars_in_segments();
   opening.data_sha256 = release::sha256(files_section(candidate.settings.run.bars, data.layout.assets).dump());
   opening.trials = candidate.background.trial_count;
+  opening.study = candidate.background.study;
   const std::vector<double> earlier = ledger.read().sharpes();
   out.look = ledger.open(opening);
   const release::LedgerRecord record = ledger.read();

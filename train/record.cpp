@@ -28,7 +28,8 @@ Json study_section(const Resolved& resolved) {
                   {"value", resolved.trial->values.empty() ? Json(nullptr) : number(resolved.trial->values[0])},
                   {"library_version", resolved.library_version},
                   {"generation", resolved.generation ? studies::name_of(*resolved.generation) : ""},
-                  {"trials", resolved.trials}};
+                  {"trials", resolved.trials},
+                  {"id", resolved.study_id}};
   const auto until = chosen_until(resolved);
   section["seen_until"] = until ? Json(iso_utc(*until)) : Json(nullptr);
   for (const studies::Taken& taken : resolved.parameters) {

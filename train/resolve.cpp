@@ -9,6 +9,7 @@
 #include "platform/text.h"
 #include "release/deployment.h"
 #include "release/manifest.h"
+#include "studies/datetime.h"
 #include "studies/storage.h"
 #include "train/sweep_worker.h"
 
@@ -52,6 +53,12 @@ void take(Resolved& resolved, const studies::Study& study, const std::vector<Giv
   resolved.parameters = std::move(settings.parameters);
 }
 
+// Names are given again; when its first trial began is a study's own.
+std::string id_of(const studies::Study& study) {
+  if (study.trials.empty() || !study.trials[0].started) return "";
+  return str(study.name, " begun ", studies::datetime_text(*study.trials[0].started, /*local=*/false));
+}
+
 void take_from_study(Resolved& resolved, const StudySource& source, const std::vector<Given>& given) {
   const std::unique_ptr<studies::Storage> storage = studies::open_storage(source.storage);
   std::string name = source.study_name;
@@ -79,6 +86,7 @@ void take_from_study(Resolved& resolved, const StudySource& source, const std::v
   resolved.library_version = storage->info().library_version;
   resolved.study_name = name;
   resolved.trials = static_cast<std::int64_t>(study.trials.size());
+  resolved.study_id = id_of(study);
   const formats::Json* objective = studies::find(study.user_attributes, studies::kObjectiveAttribute);
   if (objective != nullptr && objective->text == objective_text(ObjectiveKind::robust)) {
     for (const studies::Trial& other : study.trials) {
@@ -122,6 +130,7 @@ void take_from_deployment(Resolved& resolved, const std::filesystem::path& deplo
   }
   if (section.contains("trials") && section["trials"].is_number_integer()) {
     resolved.trials = std::max<std::int64_t>(1, section["trials"].get<std::int64_t>());
+    resolved.study_id = section.value("id", "");
   }
 }
 

@@ -28,6 +28,7 @@ struct Resolved {
   std::optional<studies::Trial> trial;
   std::optional<studies::Generation> generation;
   std::int64_t trials = 1;  // that the trial was chosen among, itself included
+  std::string study_id;     // tells the study from every other of its name; empty: nothing does
   // Sharpe ratios per bar of the others, where the study's values are such (the robust objective's).
   std::vector<double> trial_sharpes;
   std::optional<std::int64_t> seen_until;  // last bar that the trial was chosen by, seconds since 1970, UTC; if known
