@@ -95,6 +95,11 @@ TEST_CASE("nightly: what has new bars is retrained and judged on the old hold-ou
   REQUIRE(openings.size() == 2);
   CHECK(openings[0].first_bar == openings[1].first_bar);
   CHECK(openings[0].last_bar + 48 * 3600 == openings[1].last_bar);
+  // The second was chosen by the same study's trials, by way of the deployment: they count once.
+  CHECK(openings[0].study.count == openings[0].trials - 1);
+  CHECK(openings[0].study.id.find(" begun 20") != std::string::npos);
+  CHECK(openings[1].study.id == openings[0].study.id);
+  CHECK(openings[1].study.count == openings[0].study.count);
   const std::string id = place.document["id"];
   for (const char* file : {"report.html", "report.json"}) {
     CHECK(std::filesystem::exists(place.directory.path / "runs/nightly" / id / file));

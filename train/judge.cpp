@@ -209,15 +209,18 @@ release::Json gates_json(const std::vector<release::GateResult>& integrity,
   return out;
 }
 
-Decision decide(const Judgement& judgement, std::vector<release::GateResult> integrity, release::Ledger& ledger) {
+Decision decide(const Judgement& judgement, std::vector<release::GateResult> integrity) {
   integrity.insert(integrity.end(), judgement.sanity.begin(), judgement.sanity.end());
   const release::Verdict verdict =
       release::decide(judgement.champion.state, release::all_passed(integrity), judgement.candidate_value,
                       judgement.champion_value, release::all_passed(judgement.evidence));
-  ledger.conclude(judgement.look,
-                  {judgement.metrics.sharpe, log_gain(judgement.holdout, judgement.holdout), verdict.status});
   Json gates = gates_json(integrity, judgement.evidence);
   return {std::move(integrity), verdict, std::move(gates)};
+}
+
+void conclude(const Judgement& judgement, const release::Verdict& verdict, release::Ledger& ledger) {
+  ledger.conclude(judgement.look,
+                  {judgement.metrics.sharpe, log_gain(judgement.holdout, judgement.holdout), verdict.status});
 }
 
 }  // namespace ristretto::train

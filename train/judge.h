@@ -88,8 +88,10 @@ struct Decision {
   release::Verdict verdict;
   release::Json gates;
 };
-// Concludes the judgement's look in the ledger.
-Decision decide(const Judgement& judgement, std::vector<release::GateResult> integrity, release::Ledger& ledger);
+Decision decide(const Judgement& judgement, std::vector<release::GateResult> integrity);
+// Writes what its look showed into the ledger, when the verdict is carried out: until then a process that dies leaves a
+// look that the next one finishes.
+void conclude(const Judgement& judgement, const release::Verdict& verdict, release::Ledger& ledger);
 // Both kinds in one array, each with its "kind".
 release::Json gates_json(const std::vector<release::GateResult>& integrity,
                          const std::vector<release::GateResult>& evidence);

@@ -230,7 +230,7 @@ PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& g
         unknown_origin_of(named, settings)};
     release::Ledger ledger(request.deployments, request.name);
     const Judgement judgement = judge(candidate, store, ledger, request.thresholds.value_or(release::Thresholds{}));
-    const auto [integrity, verdict, gates] = decide(judgement, integrity_of(named, judgement.holdout.orders), ledger);
+    const auto [integrity, verdict, gates] = decide(judgement, integrity_of(named, judgement.holdout.orders));
     const bool status_changes = verdict.status == "proven" && release::text_field(named.manifest, "status") != "proven";
     if (named.version.empty() || (release::all_passed(integrity) && status_changes)) {
       ending = put_in_service(store, request.name, copy_of(named, request), judgement.champion.version, integrity,
@@ -238,6 +238,7 @@ PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& g
     } else {
       ending = serve_version(store, request.name, named.version, judgement.champion.version, verdict, gates);
     }
+    conclude(judgement, verdict, ledger);
     result.document["holdout"] = evaluation::json_of(judgement.metrics);
     result.document["gates"] = gates;
     result.text = text_of(judgement, data) + text_of(integrity, judgement.evidence);

@@ -134,11 +134,9 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
   release::stage(content, staged);
   const Outcome& outcome = chosen.outcome;
   const auto [integrity, verdict, gates] =
-      decide(judgement,
-             release::integrity_gates({staged, chosen.data->layout, judgement.holdout.orders, outcome.environment_steps,
-                                       outcome.iterations * chosen.plan.samples, outcome.optimizer_steps,
-                                       outcome.weight_change}),
-             ledger);
+      decide(judgement, release::integrity_gates({staged, chosen.data->layout, judgement.holdout.orders,
+                                                  outcome.environment_steps, outcome.iterations * chosen.plan.samples,
+                                                  outcome.optimizer_steps, outcome.weight_change}));
 
   // Before the step that cannot be taken back: a full disk must not hide what was served.
   const std::filesystem::path report = run_directory / "report.html";
@@ -155,6 +153,7 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
   }
   const Ending ending = put_in_service(store, request.name, staged, judgement.champion.version, integrity, verdict,
                                        gates, request.promote);
+  conclude(judgement, verdict, ledger);
   profile.enter("other");
   result.exit_code = ending.served || ending.as_asked ? 0 : static_cast<int>(Fault::refused);
 
