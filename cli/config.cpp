@@ -6,6 +6,7 @@
 #include "cli/study_options.h"
 #include "platform/error.h"
 #include "platform/text.h"
+#include "release/thresholds.h"
 #include "train/resolve.h"
 
 namespace ristretto::cli {
@@ -57,9 +58,22 @@ int config(const Arguments& arguments) {
       "in the environment,\ncommand line, the later over the earlier; and what follows from them. The text "
       "is itself a file for --config.");
   declare_study(options);
+  options.flag("gates", "the thresholds of all gates instead: a file for the --gates of retrain, promote and nightly");
   options.alias("n-timesteps,n", "steps");
   options.settings();
   if (!options.parse(arguments)) return 0;
+  if (options.has("gates")) {
+    if (options.json()) {
+      Document document;
+      for (const release::ThresholdRow& row : release::threshold_table()) {
+        document[row.name] = {{"value", release::Thresholds{}.*(row.member)}, {"help", row.help}};
+      }
+      print(document);
+    } else {
+      std::fputs(release::default_thresholds().c_str(), stdout);
+    }
+    return 0;
+  }
   const std::optional<train::StudySource> source = study_of(options);
   const train::Resolved resolved = train::resolve(source, std::nullopt, options.given());
   if (options.json()) {

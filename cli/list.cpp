@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <map>
 
 #include "cli/commands.h"
 #include "cli/options.h"
@@ -23,15 +24,22 @@ int list(const Arguments& arguments) {
     if (!options.json())
       std::printf("%s%s\n", name.c_str(),
                   versions.empty() ? "  (a directory without versions: the next retrain adopts it)" : "");
+    std::map<std::string, std::string> reasons;  // of each version's last promotion, refusal or rollback
+    for (const release::Json& event : store.history(name)) {
+      const std::string version = release::text_field(event, "version"), reason = release::text_field(event, "reason");
+      if (!reason.empty()) reasons[version] = reason;
+    }
     for (const release::Version& version : versions) {
       entry["versions"].push_back({{"id", version.id},
                                    {"status", version.status},
                                    {"created", version.created},
                                    {"parent", version.parent},
+                                   {"reason", reasons[version.id]},
                                    {"served", version.served}});
       if (!options.json()) {
         std::printf("  %s %s  %-18s %s%s\n", version.served ? "*" : " ", version.id.c_str(), version.status.c_str(),
                     version.created.c_str(), version.parent.empty() ? "" : str("  after ", version.parent).c_str());
+        if (!reasons[version.id].empty()) std::printf("      %s\n", plain(reasons[version.id]).c_str());
       }
     }
     if (options.has("check")) {

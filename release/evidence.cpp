@@ -5,7 +5,6 @@
 #include <cmath>
 #include <functional>
 
-#include "platform/atomic_file.h"
 #include "platform/error.h"
 #include "platform/text.h"
 
@@ -148,6 +147,12 @@ Finding deflated_sharpe(const Evidence& evidence, const Thresholds& thresholds) 
           numbers};
 }
 
+// N, and how many of them have a Sharpe ratio, for a deflated Sharpe ratio that cannot be said.
+Json trial_numbers(const Evidence& evidence) {
+  return {{"trials", evidence.trial_count ? Json(*evidence.trial_count) : Json(nullptr)},
+          {"trials_with_sharpe", evidence.trial_sharpes.size()}};
+}
+
 Finding against(const Evidence& evidence, const Series& other, const char* whose, const Thresholds& thresholds) {
   require_bars(evidence.candidate, "the candidate", thresholds);
   require_bars(other, whose, thresholds);
@@ -213,78 +218,13 @@ Finding holdout(const Evidence& evidence) {
       *evidence.looks < 1 ? "the look at the hold-out is not in the ledger" : "it has looked at the hold-out before"};
 }
 
-std::string trimmed(const std::string& text) {
-  const std::size_t begin = text.find_first_not_of(" \t\r");
-  if (begin == std::string::npos) return {};
-  return text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1);
-}
-
 }  // namespace
-
-const std::vector<ThresholdRow>& threshold_table() {
-  using T = Thresholds;
-  static const std::vector<ThresholdRow> rows = {
-      {"overfitting_maximum", &T::overfitting_maximum, 0, 1, false, "PBO of the trials"},
-      {"overfitting_blocks", &T::overfitting_blocks, 2, 20, true, "blocks that the bars are cut into for it; even"},
-      {"deflated_sharpe_minimum", &T::deflated_sharpe_minimum, 0, 1, false, "deflated Sharpe ratio"},
-      {"confidence", &T::confidence, 0.5, 0.9999, false, "of the two-sided intervals that must lie above 0"},
-      {"replicates", &T::replicates, 100, 1e7, true, "of the bootstrap"},
-      {"drawdown_ratio_maximum", &T::drawdown_ratio_maximum, 0, 100, false, "largest drawdown over the champion's"},
-      {"costs_1x_minimum", &T::costs_1x_minimum, -100, 100, false, "log gain over equal weight"},
-      {"costs_2x_minimum", &T::costs_2x_minimum, -100, 100, false, "the same with all costs doubled for both"},
-      {"costs_3x_minimum", &T::costs_3x_minimum, -100, 100, false, "the same with three times the costs"},
-      {"seeds_minimum", &T::seeds_minimum, 1, 1000, true, "seeds that were trained"},
-      {"worst_seeds_minimum", &T::worst_seeds_minimum, -100, 100, false,
-       "log gain over equal weight, mean of the worst quarter of the seeds"},
-      {"data_age_days_maximum", &T::data_age_days_maximum, 0, 36'500, false, "days since the last bar"},
-      {"bars_minimum", &T::bars_minimum, 20, 1e9, true, "bars of each series; of fewer nothing is concluded"},
-  };
-  return rows;
-}
-
-Thresholds read_thresholds(const std::filesystem::path& gates_ini) {
-  Thresholds thresholds;
-  std::vector<std::string> names, seen;
-  for (const ThresholdRow& row : threshold_table()) names.emplace_back(row.name);
-  const std::vector<std::string> lines = split(read_file(gates_ini, 1 << 20), '\n');
-  for (std::size_t k = 0; k < lines.size(); ++k) {
-    const std::string line = trimmed(lines[k].substr(0, lines[k].find_first_of(";#")));
-    if (line.empty() || line[0] == '[') continue;
-    const std::string place = str(gates_ini.string(), ":", k + 1);
-    const std::size_t equals = line.find('=');
-    if (equals == std::string::npos) {
-      throw Error(Fault::usage, str(place, " is '", line, "', expected name = value"));
-    }
-    const std::string name = trimmed(line.substr(0, equals)), text = trimmed(line.substr(equals + 1));
-    const auto& table = threshold_table();
-    const auto row = std::find_if(table.begin(), table.end(), [&](const ThresholdRow& r) { return name == r.name; });
-    if (row == table.end()) {
-      throw Error(Fault::usage, str(place, ": there is no threshold '", name, "'"),
-                  str("did you mean '", nearest_name(name, names), "'?"));
-    }
-    if (std::find(seen.begin(), seen.end(), name) != seen.end()) {
-      throw Error(Fault::usage, str(place, ": ", name, " is given a second time"));
-    }
-    seen.push_back(name);
-    const auto value = parse_number<double>(text);
-    if (!value || !(*value >= row->least && *value <= row->most) || (row->whole && *value != std::floor(*value))) {
-      throw Error(Fault::usage, str(place, ": ", name, " is '", text, "', expected a ", row->whole ? "whole " : "",
-                                    "number from ", row->least, " to ", row->most));
-    }
-    thresholds.*(row->member) = *value;
-  }
-  if (std::fmod(thresholds.overfitting_blocks, 2) != 0) {
-    throw Error(Fault::usage, str(gates_ini.string(), ": overfitting_blocks is ", thresholds.overfitting_blocks,
-                                  ", expected an even number"));
-  }
-  return thresholds;
-}
 
 std::vector<GateResult> evidence_gates(const Evidence& evidence, const Thresholds& thresholds) {
   const Thresholds& t = thresholds;
   const std::string interval = str("all of the ", 100 * t.confidence, " % interval above 0");
   const auto excess = [](double minimum) { return str("at least ", minimum, " over equal weight"); };
-  return {
+  std::vector<GateResult> gates = {
       gate("overfitting", str("at most ", t.overfitting_maximum), [&] { return overfitting(evidence, t); }),
       gate("deflated_sharpe", str("at least ", t.deflated_sharpe_minimum),
            [&] { return deflated_sharpe(evidence, t); }),
@@ -306,6 +246,10 @@ std::vector<GateResult> evidence_gates(const Evidence& evidence, const Threshold
       gate("freshness", str("at most ", t.data_age_days_maximum, " days"), [&] { return freshness(evidence, t); }),
       gate("holdout", "1 look", [&] { return holdout(evidence); }),
   };
+  for (GateResult& result : gates) {
+    if (result.name == "deflated_sharpe" && result.no_evidence) result.numbers = trial_numbers(evidence);
+  }
+  return gates;
 }
 
 }  // namespace ristretto::release

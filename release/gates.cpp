@@ -1,5 +1,8 @@
 #include "release/gates.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -30,9 +33,28 @@ GateResult judge(const char* name, bool passed, const std::string& value, const 
   return {name, passed, value, threshold, passed ? "" : reason};
 }
 
+// |w - w'| / |w'| over the actor's weights; nothing where they have other names or shapes, or the other does not load.
+std::optional<double> distance_from_served(const Model& model, const std::filesystem::path& served) {
+  std::optional<Model> other;
+  try {
+    other = load(served);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+  if (other->actor.size() != model.actor.size()) return std::nullopt;
+  double difference = 0, length = 0;
+  for (const auto& [name, weight] : model.actor) {
+    if (!other->actor.contains(name) || !other->actor.at(name).sizes().equals(weight.sizes())) return std::nullopt;
+    const at::Tensor now = weight.to(at::kDouble), before = other->actor.at(name).to(at::kDouble);
+    difference += (now - before).square().sum().item<double>();
+    length += before.square().sum().item<double>();
+  }
+  return std::sqrt(difference / length);
+}
+
 }  // namespace
 
-std::vector<GateResult> integrity_gates(const IntegrityInputs& inputs) {
+std::vector<GateResult> integrity_gates(const IntegrityInputs& inputs, const Thresholds& thresholds) {
   std::vector<GateResult> gates;
   const std::filesystem::path& directory = inputs.directory;
   gates.push_back(attempt("complete", "every file as the manifest lists it", [&] {
@@ -66,18 +88,34 @@ std::vector<GateResult> integrity_gates(const IntegrityInputs& inputs) {
   });
   of_model("probe", str("deviation at most ", kProbeTolerance), [&] { return str(run_probe(*model)); });
 
-  gates.push_back(judge("trades", inputs.backtest_orders > 0, str(inputs.backtest_orders, " orders"), "at least 1",
-                        "it placed no order on the unseen bars: its largest order may be below the smallest allowed"));
-  const bool counted = inputs.environment_steps > 0 && inputs.environment_steps == inputs.claimed_steps;
+  const auto at_least = [&](const char* name, double value, const std::string& what, double minimum,
+                            const std::string& reason) {
+    gates.push_back(judge(name, value >= minimum, str(value, what), str("at least ", minimum), reason));
+  };
+  const char* const idle = "it hardly trades on the unseen bars: its largest order may be below the smallest allowed";
+  at_least("orders", static_cast<double>(inputs.orders), " orders", thresholds.orders_minimum, idle);
+  at_least("turnover", inputs.turnover, " of the account", thresholds.turnover_minimum, idle);
+  at_least("trading_bars", inputs.trading_bars, " of the bars", thresholds.trading_bars_minimum, idle);
+  const bool counted = inputs.environment_steps == inputs.claimed_steps;
   gates.push_back(
-      judge("steps", counted && inputs.optimizer_steps > 0,
-            str(inputs.environment_steps, " in the environment, ", inputs.claimed_steps, " claimed, ",
-                inputs.optimizer_steps, " of the optimizer"),
-            "as many as claimed, and at least one of each",
-            counted ? "the optimizer took no step" : "the environment did not take the steps that are claimed"));
-  gates.push_back(judge("weights_changed", inputs.relative_weight_change >= kMinimumWeightChange,
-                        str(inputs.relative_weight_change), str("at least ", kMinimumWeightChange),
-                        "the weights are those that training began with"));
+      judge("steps", counted && static_cast<double>(inputs.environment_steps) >= thresholds.steps_minimum,
+            str(inputs.environment_steps, " in the environment, ", inputs.claimed_steps, " claimed"),
+            str("as many as claimed, at least ", thresholds.steps_minimum),
+            counted ? "too few to have learned" : "the environment did not take the steps that are claimed"));
+  at_least("optimizer_steps", static_cast<double>(inputs.optimizer_steps), "", thresholds.optimizer_steps_minimum,
+           "too few to have learned");
+  at_least("weights_changed", inputs.relative_weight_change, "", thresholds.weight_change_minimum,
+           "the weights are those that training began with");
+  of_model("differs_from_served", str("at least ", thresholds.served_distance_minimum), [&]() -> std::string {
+    if (!inputs.served) return "nothing is served";
+    const std::optional<double> distance = distance_from_served(*model, *inputs.served);
+    if (!distance) return "what is served has other weights, or does not load";
+    if (!(*distance >= thresholds.served_distance_minimum)) {
+      throw Error(Fault::refused, str("its weights are ", *distance, " from those of ", inputs.served->string(),
+                                      ", which is served: it is the same model"));
+    }
+    return str(*distance);
+  });
   of_model("layout", "that of the environment it is served in", [&] {
     if (!model->layout) throw Error(Fault::incompatible, "its layout is not known");
     const std::string other = env::difference(*model->layout, inputs.environment_layout);

@@ -10,6 +10,7 @@
 
 #include "env/layout.h"
 #include "release/manifest.h"
+#include "release/thresholds.h"
 
 namespace ristretto::release {
 
@@ -25,19 +26,19 @@ struct GateResult {
 struct IntegrityInputs {
   std::filesystem::path directory;     // staged or a version
   env::Layout environment_layout;      // of the environment that it will be served in
-  std::int64_t backtest_orders = 0;    // in the backtest on unseen bars
+  std::int64_t orders = 0;             // in the backtest on unseen bars
+  double turnover = 0;                 // value that they traded over the account's mean value
+  double trading_bars = 0;             // share of the bars with an order
   std::int64_t environment_steps = 0;  // counted by the environment
   std::int64_t claimed_steps = 0;      // counted by the trainer, what the manifest says
   std::int64_t optimizer_steps = 0;
-  double relative_weight_change = 0;  // |w - w0| / |w0| over all of the actor's weights
+  double relative_weight_change = 0;                 // |w - w0| / |w0| over all of the actor's weights
+  std::optional<std::filesystem::path> served = {};  // the version that it would replace
 };
 
-// A policy that moved less than this has not learned: one step of Adam at the smallest learning rate moves it more.
-inline constexpr double kMinimumWeightChange = 1e-6;
-
-// complete, loads, finite, probe, trades, steps, weights_changed, layout; each decides for itself, none throws for what
-// it finds.
-std::vector<GateResult> integrity_gates(const IntegrityInputs& inputs);
+// complete, loads, finite, probe, orders, turnover, trading_bars, steps, optimizer_steps, weights_changed,
+// differs_from_served, layout; each decides for itself, none throws for what it finds.
+std::vector<GateResult> integrity_gates(const IntegrityInputs& inputs, const Thresholds& thresholds = {});
 bool all_passed(const std::vector<GateResult>& gates);
 // "loads: <reason>; trades: <reason>" of those that refused.
 std::string refusals(const std::vector<GateResult>& gates);

@@ -156,6 +156,13 @@ TEST_CASE("evidence: what does not exist counts as refused, gate by gate") {
   CHECK(refused_with([](Evidence& e) { e.trials.resize(1); }) == "overfitting?");
   CHECK(refused_with([](Evidence& e) { e.trial_count.reset(); }) == "deflated_sharpe?");
   CHECK(refused_with([](Evidence& e) { e.trial_count = 9; }) == "deflated_sharpe?");
+  Evidence few = good();
+  few.trial_sharpes.resize(2);
+  for (const GateResult& result : evidence_gates(few)) {
+    if (result.name != "deflated_sharpe") continue;
+    CHECK(result.no_evidence);
+    CHECK(result.numbers == Json{{"trials", kTrials}, {"trials_with_sharpe", 2}});
+  }
   CHECK(refused_with([](Evidence& e) { e.trial_sharpes.resize(4); }) == "deflated_sharpe?");
   CHECK(refused_with([](Evidence& e) { e.last_bar.reset(); }) == "freshness?");
   CHECK(refused_with([](Evidence& e) { e.looks.reset(); }) == "holdout?");

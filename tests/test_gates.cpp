@@ -17,7 +17,14 @@ using agents::Network;
 namespace {
 
 IntegrityInputs good_inputs(const std::filesystem::path& directory) {
-  return {directory, small_layout(), 12, 4096, 4096, 20, 0.1};
+  IntegrityInputs inputs{directory, small_layout()};
+  inputs.orders = 12;
+  inputs.turnover = 1.5;
+  inputs.trading_bars = 0.25;
+  inputs.environment_steps = inputs.claimed_steps = 4096;
+  inputs.optimizer_steps = 20;
+  inputs.relative_weight_change = 0.1;
+  return inputs;
 }
 
 // The names of the gates that refused.
@@ -33,15 +40,15 @@ std::string refused(const std::vector<GateResult>& gates) {
 
 }  // namespace
 
-TEST_CASE("gates: what was staged from a trained policy passes all eight") {
+TEST_CASE("gates: what was staged from a trained policy passes all twelve") {
   const Scratch scratch;
   stage(small_content(Network::mlp), scratch / "v");
   const auto gates = integrity_gates(good_inputs(scratch / "v"));
-  CHECK(gates.size() == 8);
+  CHECK(gates.size() == 12);
   CHECK_MESSAGE(all_passed(gates), refusals(gates));
   CHECK(refusals(gates).empty());
-  const Json expected{{"name", "trades"},          {"passed", true}, {"verdict", "passed"}, {"value", "12 orders"},
-                      {"threshold", "at least 1"}, {"reason", ""}};
+  const Json expected{{"name", "orders"},           {"passed", true}, {"verdict", "passed"}, {"value", "12 orders"},
+                      {"threshold", "at least 10"}, {"reason", ""}};
   CHECK(json_of(gates)[4] == expected);
 }
 
@@ -53,17 +60,21 @@ TEST_CASE("gates: each refuses what it is there for, and that alone") {
     change(inputs);
     return refused(integrity_gates(inputs));
   };
-  CHECK(with([](auto& in) { in.backtest_orders = 0; }) == "trades");
+  CHECK(with([](auto& in) { in.orders = 9; }) == "orders");
+  CHECK(with([](auto& in) { in.turnover = 0.09; }) == "turnover");
+  CHECK(with([](auto& in) { in.turnover = std::numeric_limits<double>::quiet_NaN(); }) == "turnover");
+  CHECK(with([](auto& in) { in.trading_bars = 0.0009; }) == "trading_bars");
+  CHECK(with([](auto& in) { in.environment_steps = in.claimed_steps = 999; }) == "steps");
   CHECK(with([](auto& in) { in.environment_steps = 4000; }) == "steps");
   CHECK(with([](auto& in) { in.environment_steps = in.claimed_steps = 0; }) == "steps");
-  CHECK(with([](auto& in) { in.optimizer_steps = 0; }) == "steps");
+  CHECK(with([](auto& in) { in.optimizer_steps = 0; }) == "optimizer_steps");
   CHECK(with([](auto& in) { in.relative_weight_change = 0; }) == "weights_changed");
   CHECK(with([](auto& in) { in.relative_weight_change = std::numeric_limits<double>::quiet_NaN(); }) ==
         "weights_changed");
   CHECK(with([](auto& in) { in.environment_layout.scales.cash_exp = -12; }) == "layout");
   CHECK(with([](auto& in) { std::swap(in.environment_layout.assets[0], in.environment_layout.assets[1]); }) ==
         "layout");
-  CHECK(with([](auto& in) { in.directory /= "absent"; }) == "complete loads finite probe layout");
+  CHECK(with([](auto& in) { in.directory /= "absent"; }) == "complete loads finite probe differs_from_served layout");
   std::ofstream(scratch / "v/best_trial.old") << "x";
   CHECK(with([](auto&) {}) == "complete");
 }
@@ -85,6 +96,35 @@ TEST_CASE("gates: a directory of the existing system without a manifest does not
   const auto gates =
       integrity_gates(good_inputs(std::filesystem::path(RISTRETTO_GOLDEN) / "deployments/broken/nan_weight"));
   CHECK(refused(gates) == "complete finite probe layout");
+}
+
+TEST_CASE("gates: the same weights again do not replace what is served") {
+  const Scratch scratch;
+  stage(small_content(Network::mlp), scratch / "v");
+  const auto against = [&](const Content& served) {
+    std::filesystem::remove_all(scratch / "served");
+    stage(served, scratch / "served");
+    IntegrityInputs inputs = good_inputs(scratch / "v");
+    inputs.served = scratch / "served";
+    return refusals(integrity_gates(inputs));
+  };
+  CHECK(against(small_content(Network::mlp)).starts_with("differs_from_served: its weights are 0 from those of"));
+  Content moved = small_content(Network::mlp);
+  moved.actor = moved.actor.clone();
+  moved.actor.at("net.2.weight").mul_(1.001);
+  CHECK(against(moved).empty());
+  CHECK(against(small_content(Network::ft_transformer)).empty());
+}
+
+TEST_CASE("gates: the thresholds of integrity are those of the file, and the default file has them all") {
+  const Scratch scratch;
+  stage(small_content(Network::mlp), scratch / "v");
+  std::ofstream(scratch / "gates.ini") << default_thresholds();
+  const Thresholds read = read_thresholds(scratch / "gates.ini"), defaults;
+  for (const ThresholdRow& row : threshold_table()) CHECK(read.*(row.member) == defaults.*(row.member));
+  std::ofstream(scratch / "gates.ini") << "orders_minimum = 13\nsteps_minimum = 5000\nweight_change_minimum = 0.2\n";
+  CHECK(refused(integrity_gates(good_inputs(scratch / "v"), read_thresholds(scratch / "gates.ini"))) ==
+        "orders steps weights_changed");
 }
 
 TEST_CASE("gates: what is served is empty, damaged, unproven or proven by its files and its manifest") {

@@ -48,7 +48,7 @@ TEST_CASE("promote: a version is judged against what is served now, once for the
     CHECK(promote("2", {"--gates", "gates.ini"}) == (better ? 0 : 3));
     CHECK(ledger.read().openings.size() == 3);
     const auto told = document();
-    REQUIRE(told["gates"].size() == 8 + 2 + 12);
+    REQUIRE(told["gates"].size() == 12 + 2 + 12);
     for (const auto& gate : told["gates"]) {
       if (gate["name"] == "holdout") CHECK(gate["verdict"] == "refused");
       if (gate["name"] == "seeds") CHECK(gate["threshold"] == "at least 1; the worst quarter at least 0");

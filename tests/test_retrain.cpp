@@ -117,7 +117,7 @@ TEST_CASE("retrain: of two trials and three seeds one is judged, and every gate 
   CHECK(document["status"] == "unproven");
   std::map<std::string, nlohmann::json> gates;
   for (const auto& gate : document["gates"]) gates[gate["name"]] = gate;
-  CHECK(gates.size() == 8 + 2 + 12);
+  CHECK(gates.size() == 12 + 2 + 12);
   CHECK(gates["holdout"]["verdict"] == "no_evidence");  // the study does not say which bars it has seen
   CHECK(gates["holdout"]["reason"].get<std::string>().find("--holdout-from DATE") != std::string::npos);
   for (const char* passed : {"seeds", "freshness", "overfitting"}) {

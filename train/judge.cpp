@@ -5,6 +5,7 @@
 
 #include "evaluation/costs.h"
 #include "evaluation/look_ahead.h"
+#include "evaluation/trades.h"
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/text.h"
@@ -193,6 +194,15 @@ Judgement judge(const Candidate& candidate, release::VersionStore& store, releas
   evidence.origin_unknown = candidate.origin_unknown;
   out.evidence = release::evidence_gates(evidence, thresholds);
   return out;
+}
+
+void add_holdout(release::IntegrityInputs& inputs, const Judgement& judgement, const Data& data,
+                 const release::VersionStore& store, const std::string& name) {
+  inputs.orders = judgement.holdout.orders;
+  inputs.turnover = judgement.holdout.turnover;
+  const auto trades = evaluation::trades_of(judgement.holdout, data.splits.holdout.market, data.rules);
+  inputs.trading_bars = static_cast<double>(trades.value().bars_with_trade) / static_cast<double>(trades->bars);
+  if (judgement.champion.version) inputs.served = store.path_of(name, *judgement.champion.version);
 }
 
 release::Json gates_json(const std::vector<release::GateResult>& integrity,

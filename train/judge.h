@@ -82,6 +82,10 @@ struct Judgement {
 Judgement judge(const Candidate& candidate, release::VersionStore& store, release::Ledger& ledger,
                 const release::Thresholds& thresholds);
 
+// Adds to what a training tells of a version's integrity what its hold-out does, and what it would replace.
+void add_holdout(release::IntegrityInputs& inputs, const Judgement& judgement, const Data& data,
+                 const release::VersionStore& store, const std::string& name);
+
 // What the gates make of a judgement.
 struct Decision {
   std::vector<release::GateResult> integrity;  // with the judgement's sanity

@@ -135,14 +135,18 @@ fs::path copy_of(const Named& named, const PromoteRequest& request) {
   return copy;
 }
 
-std::vector<release::GateResult> integrity_of(const Named& named, std::int64_t orders) {
+// What its manifest tells of its training.
+release::IntegrityInputs training_of(const Named& named) {
+  release::IntegrityInputs inputs{named.directory, named.layout};
+  inputs.environment_steps = named.count("environment_steps");
+  inputs.optimizer_steps = named.count("optimizer_steps");
   const Json change = named.training("relative_weight_change");
   // Versions from before it was written have been through this gate when they were trained.
-  const std::int64_t steps = named.training("steps_an_iteration").is_number()
-                                 ? named.count("iterations") * named.count("steps_an_iteration")
-                                 : named.count("environment_steps");
-  return release::integrity_gates({named.directory, named.layout, orders, named.count("environment_steps"), steps,
-                                   named.count("optimizer_steps"), change.is_number() ? change.get<double>() : 0});
+  inputs.claimed_steps = named.training("steps_an_iteration").is_number()
+                             ? named.count("iterations") * named.count("steps_an_iteration")
+                             : inputs.environment_steps;
+  inputs.relative_weight_change = change.is_number() ? change.get<double>() : 0;
+  return inputs;
 }
 
 // The verdict of its manifest, where it answers the question that is asked now.
@@ -182,12 +186,17 @@ PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& g
   const Settings settings = settings_for(named, given);
   require_current_bars(settings.run.bars, named.layout.assets);
   const Data data = load_data(settings, named.layout, rules_for(named, settings));
+  const release::Thresholds thresholds = request.thresholds.value_or(release::Thresholds{});
   PromoteResult result;
   result.document = {{"name", request.name}, {"candidate", named.version.empty() ? request.what : named.version}};
 
   if (request.dry_run) {
-    std::vector<release::GateResult> gates = integrity_of(named, 0);
-    std::erase_if(gates, [](const release::GateResult& gate) { return gate.name == "trades"; });  // needs a look
+    release::IntegrityInputs inputs = training_of(named);
+    if (served) inputs.served = store.path_of(request.name, *served);
+    std::vector<release::GateResult> gates = release::integrity_gates(inputs, thresholds);
+    std::erase_if(gates, [](const release::GateResult& gate) {  // these need a look
+      return gate.name == "orders" || gate.name == "turnover" || gate.name == "trading_bars";
+    });
     const bool passed = release::all_passed(gates);
     result.exit_code = passed ? 0 : static_cast<int>(Fault::refused);
     const std::int64_t bars = data.splits.holdout.market.bars_in_segments();
@@ -229,8 +238,10 @@ PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& g
         background.value_or(Background{}),
         unknown_origin_of(named, settings)};
     release::Ledger ledger(request.deployments, request.name);
-    const Judgement judgement = judge(candidate, store, ledger, request.thresholds.value_or(release::Thresholds{}));
-    const auto [integrity, verdict, gates] = decide(judgement, integrity_of(named, judgement.holdout.orders));
+    const Judgement judgement = judge(candidate, store, ledger, thresholds);
+    release::IntegrityInputs inputs = training_of(named);
+    add_holdout(inputs, judgement, data, store, request.name);
+    const auto [integrity, verdict, gates] = decide(judgement, release::integrity_gates(inputs, thresholds));
     const bool status_changes = verdict.status == "proven" && release::text_field(named.manifest, "status") != "proven";
     if (named.version.empty() || (release::all_passed(integrity) && status_changes)) {
       ending = put_in_service(store, request.name, copy_of(named, request), judgement.champion.version, integrity,

@@ -133,10 +133,13 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
   write_background(staged / "training" / kEvidenceFile, judgement.background);
   release::stage(content, staged);
   const Outcome& outcome = chosen.outcome;
-  const auto [integrity, verdict, gates] =
-      decide(judgement, release::integrity_gates({staged, chosen.data->layout, judgement.holdout.orders,
-                                                  outcome.environment_steps, outcome.iterations * chosen.plan.samples,
-                                                  outcome.optimizer_steps, outcome.weight_change}));
+  release::IntegrityInputs inputs{staged, chosen.data->layout};
+  inputs.environment_steps = outcome.environment_steps;
+  inputs.claimed_steps = outcome.iterations * chosen.plan.samples;
+  inputs.optimizer_steps = outcome.optimizer_steps;
+  inputs.relative_weight_change = outcome.weight_change;
+  add_holdout(inputs, judgement, *chosen.data, store, request.name);
+  const auto [integrity, verdict, gates] = decide(judgement, release::integrity_gates(inputs, request.thresholds));
 
   // Before the step that cannot be taken back: a full disk must not hide what was served.
   const std::filesystem::path report = run_directory / "report.html";
