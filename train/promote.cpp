@@ -65,14 +65,8 @@ Named find(const release::VersionStore& store, const PromoteRequest& request) {
 
 std::optional<std::string> unknown_origin_of(const Named& named, const Settings& settings) {
   const Json study = named.manifest.value("study", Json());
-  if (!study.is_object() || study.value("seen_until", Json()).is_string() || names_holdout(settings))
-    return std::nullopt;
+  if (!study.is_object() || release::text_at(study, "/seen_until") || names_holdout(settings)) return std::nullopt;
   return origin_is_unknown("the study of " + named.directory.string());
-}
-
-std::string data_field(const Json& manifest, const char* field) {
-  const Json::json_pointer where(str("/data/", field));
-  return manifest.contains(where) && manifest[where].is_string() ? manifest[where].get<std::string>() : "";
 }
 
 // Bars, money and costs; the hold-out that the candidate was not trained on.
@@ -80,8 +74,8 @@ Settings settings_for(const Named& named, const std::vector<Given>& given) {
   Settings settings;
   for (const Given& entry : given) settings.apply(entry);
   settings.run.assets = join(named.layout.assets, ",");
-  std::string trained = data_field(named.manifest, "holdout_from");
-  if (trained.empty()) trained = data_field(named.manifest, "splits/holdout/first_bar");
+  std::string trained = release::text_at(named.manifest, "/data/holdout_from").value_or("");
+  if (trained.empty()) trained = release::text_at(named.manifest, "/data/splits/holdout/first_bar").value_or("");
   if (settings.run.holdout_from.empty()) {
     if (trained.empty()) {
       throw Error(Fault::usage, str(named.directory.string(), " does not say which bars it was trained on"),
@@ -151,8 +145,8 @@ std::optional<release::Verdict> recorded_verdict(const Named& named, const std::
   const std::string status = release::text_field(named.manifest, "status");
   if (named.version.empty() || status.empty() || !named.manifest.contains("gates")) return std::nullopt;
   if (release::text_field(named.manifest, "parent") != served.value_or("")) return std::nullopt;
-  if (data_field(named.manifest, "splits/holdout/last_bar") != iso_utc(data.splits.holdout.last_time) ||
-      data_field(named.manifest, "splits/holdout/first_bar") != iso_utc(data.splits.holdout.first_time)) {
+  if (release::text_at(named.manifest, "/data/splits/holdout/last_bar") != iso_utc(data.splits.holdout.last_time) ||
+      release::text_at(named.manifest, "/data/splits/holdout/first_bar") != iso_utc(data.splits.holdout.first_time)) {
     return std::nullopt;
   }
   const Json::json_pointer files("/data/files");
@@ -212,22 +206,21 @@ PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& g
     ending = serve_version(store, request.name, named.version, served, *recorded, named.manifest["gates"]);
     result.document["gates"] = named.manifest["gates"];
   } else {
-    const Json label = named.training("candidate");
+    const auto label = release::text_at(named.manifest, "/training/candidate");
     release::Content content;
     content.architecture = named.model.architecture;
     content.actor = named.model.actor;
     content.layout = named.layout;
     content.rules = data.rules;
     const auto background = read_background(named.directory / "training" / kEvidenceFile);
-    const Candidate candidate{
-        request.name,
-        label.is_string() ? label.get<std::string>() : release::content_hash(release::files_of(named.directory)),
-        settings,
-        data,
-        content,
-        {},
-        background.value_or(Background{}),
-        unknown_origin_of(named, settings)};
+    const Candidate candidate{request.name,
+                              label ? *label : release::content_hash(release::files_of(named.directory)),
+                              settings,
+                              data,
+                              content,
+                              {},
+                              background.value_or(Background{}),
+                              unknown_origin_of(named, settings)};
     release::Ledger ledger(request.deployments, request.name);
     const Judgement judgement = judge(candidate, store, ledger, request.thresholds.value_or(release::Thresholds{}));
     const auto [integrity, verdict, gates] = decide(judgement, integrity_of(named, judgement.holdout.orders), ledger);
