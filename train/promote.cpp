@@ -4,19 +4,24 @@
 #include <optional>
 
 #include "evaluation/metrics_table.h"
+#include "formats/torch_file.h"
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/lock.h"
+#include "platform/log.h"
 #include "platform/text.h"
 #include "release/deployment.h"
 #include "release/directories.h"
 #include "release/served_actor.h"
+#include "release/sha256.h"
 #include "train/current_bars.h"
 #include "train/job.h"
 #include "train/judge.h"
 #include "train/record.h"
 #include "train/resolve.h"
+#include "train/retrain.h"
 #include "train/service.h"
+#include "train/trained_run.h"
 
 namespace ristretto::train {
 namespace {
@@ -41,15 +46,29 @@ struct Named {
   }
 };
 
+// The staged directory in or at `path`, where there is one.
+std::optional<fs::path> staged_in(const fs::path& path) {
+  for (const fs::path& directory : {path / "deployment", path}) {
+    if (fs::exists(directory / release::kManifest)) return directory;
+  }
+  return std::nullopt;
+}
+
+// Whether a run lies there whose weights are not those that are staged in it, if any are.
+bool is_unstaged_run(const fs::path& path) {
+  const fs::path checkpoint = path / "checkpoint" / "checkpoint.safetensors";
+  if (!fs::exists(path / "config.ini") || !fs::exists(checkpoint)) return false;
+  const auto staged = staged_in(path);
+  const fs::path kept = staged.value_or(path) / "training" / "checkpoint.safetensors";
+  return !staged || !fs::exists(kept) || release::sha256_of_file(kept) != release::sha256_of_file(checkpoint);
+}
+
 Named find(const release::VersionStore& store, const PromoteRequest& request) {
   Named named;
-  const fs::path path = request.what;
-  if (fs::exists(path / "deployment" / release::kManifest)) {
-    named.directory = path / "deployment";
-  } else if (fs::exists(path / release::kManifest)) {
-    named.directory = path;
+  if (request.version.empty()) {
+    named.directory = staged_in(request.directory).value();
   } else {
-    named.version = store.find(request.name, request.what);
+    named.version = store.find(request.name, request.version);
     named.directory = store.path_of(request.name, named.version);
   }
   named.model = release::load(named.directory);
@@ -161,13 +180,82 @@ std::optional<release::Verdict> recorded_verdict(const Named& named, const std::
   return release::Verdict{status != "refused", status, status == "refused" ? "refused when " + how : how};
 }
 
+// gates: of integrity, those that need no look at the hold-out.
+PromoteResult dry_run_of(Json document, const Data& data, const std::optional<std::string>& served,
+                         const std::vector<release::GateResult>& gates) {
+  PromoteResult result{std::move(document), "", 0};
+  const bool passed = release::all_passed(gates);
+  result.exit_code = passed ? 0 : static_cast<int>(Fault::refused);
+  const std::int64_t bars = data.splits.holdout.market.bars_in_segments();
+  result.document["dry_run"] = true;
+  result.document["would_be_judged"] = passed;
+  result.document["against"] = served ? Json(*served) : Json(nullptr);
+  result.document["holdout_bars"] = bars;
+  result.document["gates"] = gates_json(gates, {});
+  result.text =
+      passed ? str("dry run: it would be judged on ", bars, " bars from ", iso_utc(data.splits.holdout.first_time),
+                   " against ", served.value_or("nothing"), "; nothing was looked at or changed\n")
+             : str("dry run: refused: ", release::refusals(gates), "\n");
+  return result;
+}
+
+// The version that holds these very weights.
+std::optional<std::string> version_of(const release::VersionStore& store, const std::string& name,
+                                      const release::Content& content) {
+  const std::string hash =
+      release::sha256(formats::write_torch_bytes(ft_transformer::arrays_of(content.actor), "actor"));
+  for (const release::Version& version : store.list(name)) {
+    if (version.status == "damaged") continue;
+    const auto manifest = release::read_manifest(version.path);
+    if (manifest && release::text_at(*manifest, "/files/actor.pth/sha256") == hash) return version.id;
+  }
+  return std::nullopt;
+}
+
+PromoteResult promote_run(const release::VersionStore& store, const PromoteRequest& request,
+                          const std::vector<Given>& given) {
+  const Resolved resolved = resolve_run(request.directory, given);
+  std::optional<FileLock> lock;  // nobody trains on meanwhile
+  if (!request.dry_run) lock.emplace(request.directory / ".lock", "promote --run " + request.directory.string());
+  require_current_bars(resolved.settings.run.bars, layout_of(resolved.settings).assets);
+  Profile profile;
+  std::vector<Contender> contenders;
+  contenders.push_back(trained_contender(resolved, profile));
+  const Contender& contender = contenders[0];
+  if (const auto version = version_of(store, request.name, contender.content)) {
+    log::info("promote", str(request.directory.string(), " is version ", *version, ", and judged as that"));
+    PromoteRequest again = request;
+    again.version = *version;
+    return promote(again, given);
+  }
+  if (request.dry_run) {
+    require_unseen(resolved, *contender.data);
+    return dry_run_of({{"name", request.name}, {"candidate", request.directory.string()}}, *contender.data,
+                      store.served(request.name), {});
+  }
+  RetrainRequest retraining;
+  retraining.name = request.name;
+  retraining.deployments = request.deployments;
+  retraining.runs = request.runs;
+  retraining.thresholds = request.thresholds.value_or(release::Thresholds{});
+  retraining.command = request.command;
+  RetrainResult judged = retrain(retraining, {resolved}, profile, std::move(contenders));
+  judged.document["candidate"] = request.directory.string();
+  return {std::move(judged.document), std::move(judged.text), judged.exit_code};
+}
+
 }  // namespace
+
+bool is_candidate(const fs::path& directory) { return staged_in(directory) || is_unstaged_run(directory); }
 
 PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& given) {
   release::require_name(request.name);
   release::VersionStore store(request.deployments);
   store.slot(request.name);
   store.require_clock(request.name);
+  if (request.version.empty() && (is_unstaged_run(request.directory) || !staged_in(request.directory))) {
+    return promote_run(store, request, given);
+  }
   const Named named = find(store, request);
   const std::optional<std::string> served = request.dry_run ? store.served(request.name) : store.adopt(request.name);
   if (!named.version.empty() && served == named.version) {
@@ -177,24 +265,13 @@ PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& g
   require_current_bars(settings.run.bars, named.layout.assets);
   const Data data = load_data(settings, named.layout, rules_for(named, settings));
   PromoteResult result;
-  result.document = {{"name", request.name}, {"candidate", named.version.empty() ? request.what : named.version}};
+  result.document = {{"name", request.name},
+                     {"candidate", named.version.empty() ? request.directory.string() : named.version}};
 
   if (request.dry_run) {
     std::vector<release::GateResult> gates = integrity_of(named, 0);
     std::erase_if(gates, [](const release::GateResult& gate) { return gate.name == "trades"; });  // needs a look
-    const bool passed = release::all_passed(gates);
-    result.exit_code = passed ? 0 : static_cast<int>(Fault::refused);
-    const std::int64_t bars = data.splits.holdout.market.bars_in_segments();
-    result.document["dry_run"] = true;
-    result.document["would_be_judged"] = passed;
-    result.document["against"] = served ? Json(*served) : Json(nullptr);
-    result.document["holdout_bars"] = bars;
-    result.document["gates"] = gates_json(gates, {});
-    result.text =
-        passed ? str("dry run: it would be judged on ", bars, " bars from ", iso_utc(data.splits.holdout.first_time),
-                     " against ", served.value_or("nothing"), "; nothing was looked at or changed\n")
-               : str("dry run: refused: ", release::refusals(gates), "\n");
-    return result;
+    return dry_run_of(std::move(result.document), data, served, gates);
   }
 
   fs::create_directories(request.runs);
