@@ -43,6 +43,10 @@ Settings best_settings() {
       .settings;
 }
 
+std::int64_t iteration_steps(const Settings& settings) {
+  return train::portfolios_of(settings) * settings.hyperparameters.base_target_step;
+}
+
 // Random orders, the same for every account at a bar.
 at::Tensor scripted_actions(const env::Market& market) {
   const auto assets = static_cast<std::int64_t>(market.assets.size());
@@ -121,8 +125,7 @@ void export_trial(const Objective& objective, const Settings& settings, const st
   arrays.emplace_back("trial/bars", formats::Array::of_int64s({objective.parts()}, bars));
 
   const agents::Hyperparameters& hp = settings.hyperparameters;
-  const std::int64_t iteration = train::portfolios_of(settings) * hp.base_target_step;
-  add_number("iteration_steps", static_cast<double>(iteration));
+  add_number("iteration_steps", static_cast<double>(iteration_steps(settings)));
   add_number("steps", static_cast<double>(settings.run.steps));
   add_number("initial_capital", settings.run.initial_capital);
   add_number("episode_bars", static_cast<double>(settings.run.episode_bars));
@@ -140,7 +143,7 @@ void export_trial(const Objective& objective, const Settings& settings, const st
 void measure(const Objective& objective, const Settings& settings) {
   for (std::int64_t part = 0; part < objective.parts(); ++part) require_same_alone(objective, settings, part);
   const agents::Hyperparameters& hp = settings.hyperparameters;
-  const std::int64_t iteration = train::portfolios_of(settings) * hp.base_target_step;
+  const std::int64_t iteration = iteration_steps(settings);
   const std::int64_t steps = (kSteps + iteration - 1) / iteration * iteration;
   const Stopwatch watch;
   std::vector<Part> parts;

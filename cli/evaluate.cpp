@@ -23,21 +23,6 @@
 namespace ristretto::cli {
 namespace {
 
-// The bars from `from` to before `to`, seconds UTC, as segments of the market.
-env::Market between(const env::Market& market, std::optional<std::int64_t> from, std::optional<std::int64_t> to) {
-  std::vector<env::Segment> segments;
-  for (env::Segment segment : market.segments) {
-    while (segment.begin < segment.end && from && market.time[static_cast<std::size_t>(segment.begin)] < *from) {
-      ++segment.begin;
-    }
-    while (segment.begin < segment.end && to && market.time[static_cast<std::size_t>(segment.end - 1)] >= *to) {
-      --segment.end;
-    }
-    if (segment.size() > 0) segments.push_back(segment);
-  }
-  return market.with_segments(segments);
-}
-
 std::optional<std::int64_t> date(const Options& options, const char* name) {
   const auto text = options.find(name);
   if (!text) return std::nullopt;
@@ -76,9 +61,10 @@ void add_gates(evaluation::Report& report, const release::Model& model) {
     }
   }
   std::string bars;
-  if (const release::Json::json_pointer holdout("/data/splits/holdout"); manifest.contains(holdout)) {
-    bars = str(", on the bars from ", release::text_field(manifest[holdout], "first_bar").substr(0, 10), " to ",
-               release::text_field(manifest[holdout], "last_bar").substr(0, 10));
+  const auto first = release::text_at(manifest, "/data/splits/holdout/first_bar"),
+             last = release::text_at(manifest, "/data/splits/holdout/last_bar");
+  if (first && last) {
+    bars = str(", on the bars from ", first->substr(0, 10), " to ", last->substr(0, 10));
   }
   report.gates_note = str("As its manifest has them, from when it was judged", bars, ".");
 }
@@ -129,7 +115,7 @@ int evaluate(const Arguments& arguments) {
   if (settings.sources.count("spread_fraction") > 0) rules.spread_fraction = settings.run.spread_fraction;
   train::check_costs(rules);
   const env::Market market =
-      between(env::Market::of(env::read_bars(settings.run.bars, layout->assets), layout->features), from, to);
+      env::Market::of(env::read_bars(settings.run.bars, layout->assets), layout->features).between(from, to);
   const std::vector<evaluation::Reference> references = evaluation::ladder(market, *layout, rules);
   std::optional<train::Look> look = train::open_look(model, market, settings.run.bars);
   const evaluation::Backtest backtest =

@@ -14,6 +14,7 @@
 #include "platform/text.h"
 #include "train/job.h"
 #include "train/resolve.h"
+#include "train/trained_run.h"
 
 namespace ristretto::cli {
 
@@ -72,11 +73,16 @@ int train_run(const Arguments& arguments) {
   train::Profile profile;
   const ProfileOption recording(options);
   train::prepare_machine(settings);
-  const train::Data data = train::load_data(settings);
+  train::Data data = train::load_data(settings);
+  // One from before runs said which bars they have seen has only the settings' own cut.
+  if (resume && std::filesystem::exists(directory / train::kOriginFile)) {
+    train::cut_as_trained(data, train::read_run(directory));
+  }
   train::Trainer trainer(settings, data.splits.train.market, directory,
                          train::validation_on(data, settings.run.precision == "bf16"), profile,
                          train::Trainer::Manner::foreground, group.get());
   if (resume) trainer.resume();
+  if (!resume) train::write_origin(directory, resolved, settings, data);
   write_file_atomically(directory / "config.ini", settings.as_ini());
   train::report_plan(trainer.plan(), settings, profile.total());
   const double budget = trainer.plan().budget_seconds;

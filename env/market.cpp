@@ -121,4 +121,15 @@ Market Market::with_segments(std::vector<Segment> chosen) const {
   return copy;
 }
 
+Market Market::between(std::optional<std::int64_t> from, std::optional<std::int64_t> to) const {
+  std::vector<Segment> chosen;
+  for (const Segment& segment : segments) {
+    const auto begin = time.begin() + segment.begin, end = time.begin() + segment.end;
+    const Segment part{from ? std::lower_bound(begin, end, *from) - time.begin() : segment.begin,
+                       to ? std::lower_bound(begin, end, *to) - time.begin() : segment.end};
+    if (part.size() > 0) chosen.push_back(part);
+  }
+  return with_segments(std::move(chosen));
+}
+
 }  // namespace ristretto::env

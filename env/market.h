@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,9 @@ struct Market {
                       const std::vector<std::string>& chosen_features) const;
   // The same tables with only these segments.
   Market with_segments(std::vector<Segment> chosen) const;
+  // The same tables with only the bars from `from` to before `to` (seconds since 1970, UTC; nothing: no bound) of the
+  // segments, which may leave none.
+  Market between(std::optional<std::int64_t> from, std::optional<std::int64_t> to) const;
 };
 
 }  // namespace ristretto::env

@@ -210,10 +210,7 @@ std::optional<std::string> non_finite_weight(const Weights& weights) {
 std::optional<std::int64_t> unseen_from(const Model& model) {
   if (!model.manifest) return std::nullopt;
   for (const char* field : {"/data/holdout_from", "/data/splits/holdout/first_bar"}) {
-    const Json::json_pointer where(field);
-    if (model.manifest->contains(where) && (*model.manifest)[where].is_string()) {
-      return parse_utc((*model.manifest)[where].get<std::string>());
-    }
+    if (const auto text = text_at(*model.manifest, field)) return parse_utc(*text);
   }
   return std::nullopt;
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "platform/atomic_file.h"
+#include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/text.h"
 #include "release/sha256.h"
@@ -257,6 +258,17 @@ std::string line_of(const Json& value) { return value.dump(-1, ' ', false, Json:
 std::string text_field(const Json& manifest, const char* name) {
   const auto field = manifest.find(name);
   return field != manifest.end() && field->is_string() ? field->get<std::string>() : std::string{};
+}
+
+std::optional<std::string> text_at(const Json& manifest, const std::string& pointer) {
+  const Json::json_pointer where(pointer);
+  if (!manifest.contains(where) || !manifest[where].is_string()) return std::nullopt;
+  return manifest[where].get<std::string>();
+}
+
+std::optional<std::int64_t> time_at(const Json& manifest, const std::string& pointer) {
+  const auto text = text_at(manifest, pointer);
+  return text ? parse_utc(*text) : std::nullopt;
 }
 
 void require_files(const std::filesystem::path& directory, const Json& manifest) {

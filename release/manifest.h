@@ -51,6 +51,10 @@ void write_manifest(const std::filesystem::path& path, const Json& manifest);
 std::string line_of(const Json& value);
 // A text field at the top, "" where it is null or absent.
 std::string text_field(const Json& manifest, const char* name);
+// What a JSON pointer such as "/data/holdout_from" leads to, where it is a text; as a time in seconds since 1970, UTC,
+// where it is one.
+std::optional<std::string> text_at(const Json& manifest, const std::string& pointer);
+std::optional<std::int64_t> time_at(const Json& manifest, const std::string& pointer);
 
 // Re-hashes every file that the manifest lists; files under training/ may have been removed, others may not, and none
 // may have been added. Throws Error(incompatible) naming the first difference.

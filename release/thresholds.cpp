@@ -50,8 +50,8 @@ const std::vector<ThresholdRow>& threshold_table() {
 std::string default_thresholds() {
   std::string text;
   for (const ThresholdRow& row : threshold_table()) {
-    text += str(row.name, " = ", Thresholds{}.*(row.member), "  ; ", row.help, "; ", row.whole ? "whole, " : "", "from ",
-                row.least, " to ", row.most, "\n");
+    text += str(row.name, " = ", Thresholds{}.*(row.member), "  ; ", row.help, "; ", row.whole ? "whole, " : "",
+                "from ", row.least, " to ", row.most, "\n");
   }
   return text;
 }

@@ -52,6 +52,14 @@ inline std::vector<std::string> small_retrain(const std::string& name) {
           "--quiet"};
 }
 
+// The same training without a deployment.
+inline std::vector<std::string> small_train(const std::string& run) {
+  std::vector<std::string> arguments = small_retrain(run);
+  arguments[0] = "train";
+  arguments.insert(arguments.begin() + 1, "--run");
+  return arguments;
+}
+
 inline pid_t start(const std::vector<std::string>& arguments, const std::filesystem::path& directory,
                    const std::string& out = "out", const std::string& err = "err") {
   const pid_t child = fork();

@@ -306,14 +306,16 @@ std::vector<std::string> points(const std::vector<std::string>& arguments, const
 // Kills a promotion at every point from the first whose path holds `from` until the first that holds `until`, each time
 // on a fresh copy that `arrange` has changed, and starts it again.
 void kill_promotion(const std::vector<std::string>& arguments, const std::function<void(const Copy&)>& arrange,
-                    int when_it_is_served, const std::string& from = "", const std::string& until = "\n") {
+                    const std::string& from = "", const std::string& until = "\n") {
   std::vector<std::string> all;
   std::string better;
+  std::size_t versions = 0;
   {
     const Copy copy(beatable());
     arrange(copy);
     all = points(arguments, copy, 0);
     better = files_of_version(check_served(copy));
+    versions = copy.store().list("model_0").size();
   }
   const auto count_of = [&](const std::string& text) {
     return std::count_if(all.begin(), all.end(),
@@ -341,7 +343,8 @@ void kill_promotion(const std::vector<std::string>& arguments, const std::functi
     after_the_switch += is_served;
     const int again = run(arguments, copy);
     CAPTURE(copy.errors());
-    CHECK(again == (is_served ? when_it_is_served : 0));
+    CHECK(again == 0);
+    CHECK(copy.store().list("model_0").size() == versions);
     CHECK(files_of_version(check_served(copy)) == better);
     CHECK(recorded(copy) == check_served(copy));
     CHECK(copy.store().check("model_0").empty());
@@ -362,20 +365,18 @@ void as_plain_directory(const Copy& copy) {
 }  // namespace
 
 TEST_SUITE("slow") {
-  // Started again behind the switch: a staged candidate is no better than itself, a version is served already.
+  // Started again behind the switch, it is served already.
   TEST_CASE("faults: a promoter killed at any point leaves a whole version served, and the next one ends its work") {
     SUBCASE("of a staged candidate") {
-      kill_promotion(
-          promotion("candidate"), [](const Copy&) {}, 3);
+      kill_promotion(promotion("candidate"), [](const Copy&) {});
     }
     SUBCASE("of a version") {
-      kill_promotion(
-          promotion("1"), [](const Copy&) {}, 2);
+      kill_promotion(promotion("1"), [](const Copy&) {});
     }
     // Only where they differ from the first: the switch to a name that is free, and the adoption.
-    SUBCASE("into an empty slot") { kill_promotion(promotion("candidate"), remove_service, 3, "renameat2 "); }
+    SUBCASE("into an empty slot") { kill_promotion(promotion("candidate"), remove_service, "renameat2 "); }
     SUBCASE("in place of a plain directory") {
-      kill_promotion(promotion("candidate"), as_plain_directory, 3, "", release::kLedger);
+      kill_promotion(promotion("candidate"), as_plain_directory, "", release::kLedger);
     }
   }
 
@@ -407,7 +408,7 @@ TEST_SUITE("slow") {
         CHECK(tree(copy).at(name) == text);
       }
       CHECK((served == before || served == copy.store().list("model_0").back().id));
-      CHECK(run(promotion("candidate"), copy) == (served == before ? 0 : 3));
+      CHECK(run(promotion("candidate"), copy) == 0);
       CHECK(recorded(copy) == check_served(copy));
     }
   }

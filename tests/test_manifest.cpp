@@ -107,6 +107,18 @@ TEST_CASE("manifest: the content hash depends on names and contents, not on orde
   CHECK(content_hash(a) != content_hash(exchanged));
 }
 
+TEST_CASE("manifest: a text or a time at a JSON pointer is nothing where it is absent, null or of another kind") {
+  const Json manifest{{"data", {{"holdout_from", "2023-03-01T00:00:00Z"}, {"bars", 3}, {"note", "none"}}},
+                      {"study", nullptr}};
+  CHECK(text_at(manifest, "/data/holdout_from") == "2023-03-01T00:00:00Z");
+  CHECK(time_at(manifest, "/data/holdout_from") == 1677628800);
+  CHECK_FALSE(time_at(manifest, "/data/note"));
+  for (const char* absent : {"/data/bars", "/data/other", "/study", "/study/seen_until", "/data/note/x"}) {
+    CAPTURE(absent);
+    CHECK_FALSE(text_at(manifest, absent));
+  }
+}
+
 TEST_CASE("manifest: one that is no JSON object or of another schema is refused") {
   const Scratch scratch;
   CHECK_FALSE(read_manifest(scratch.path()));

@@ -188,6 +188,19 @@ TEST_CASE("market: a copy with other segments or prices shares or keeps the othe
   CHECK((market.price.scalar_type() == at::kDouble));
 }
 
+TEST_CASE("market: bars are cut by time, the last bound's bar left out, and segments without a bar dropped") {
+  const Market market = Market::of(bars_at(hours_of({{0, 10}, {20, 30}}), {"BTC/USD"}), {"volume"});
+  const auto at = [&](std::int64_t row) { return market.time[static_cast<std::size_t>(row)]; };
+  CHECK(market.between({}, {}).segments == market.segments);
+  CHECK(market.between(at(3), at(15)).segments == std::vector<Segment>{{3, 10}, {10, 15}});
+  CHECK(market.between(at(3) + 1, at(10)).segments == std::vector<Segment>{{4, 10}});
+  CHECK(market.between(at(10), {}).segments == std::vector<Segment>{{10, 20}});
+  CHECK(market.between({}, at(9) + 1).segments == std::vector<Segment>{{0, 10}});
+  CHECK(market.between(at(9) + 1, at(10)).segments.empty());
+  CHECK(market.between(at(8), at(2)).segments.empty());
+  CHECK(market.between(at(0), {}).price.const_data_ptr() == market.price.const_data_ptr());
+}
+
 TEST_CASE("market: columns are chosen by name, in the order asked for, and the rows stay") {
   std::vector<std::int64_t> hours;
   for (std::int64_t hour = 0; hour < 60; ++hour) hours.push_back(hour);

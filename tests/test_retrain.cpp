@@ -212,6 +212,10 @@ TEST_CASE("retrain: a signal ends it cleanly, saved, and train --resume goes on"
                      directory.path, "out2")) == 0);
   const auto resumed = nlohmann::json::parse(read_file(directory.path / "out2"));
   CHECK(resumed["steps"] == steps + 4096);
+  // What was trained so can be judged like any other.
+  CHECK(finish(start({"promote", "model_0", "--run", run, "--json", "--quiet"}, directory.path, "out4")) == 0);
+  CHECK(nlohmann::json::parse(read_file(directory.path / "out4"))["steps"] == steps + 4096);
+  release::verify(directory.path / "deployments/model_0");
   CHECK(finish(start({"train", "--resume", "--run", run, "--seed", "77", "--quiet"}, directory.path, "out3")) == 4);
 }
 

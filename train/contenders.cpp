@@ -17,6 +17,8 @@
 #include "platform/error.h"
 #include "platform/log.h"
 #include "platform/text.h"
+#include "train/record.h"
+#include "train/trained_run.h"
 
 namespace ristretto::train {
 namespace {
@@ -72,6 +74,16 @@ release::Content content_of(const Resolved& resolved, const Settings& settings, 
   return content;
 }
 
+// What is judged of a training that has ended: the served form of its best weights.
+void take_served_form(Contender& contender, const Resolved& resolved) {
+  const Data& data = *contender.data;
+  contender.content = content_of(resolved, contender.settings, data, contender.outcome.best);
+  contender.outcome.best.policy = {};
+  const env::Market& validation = data.splits.validation.market;
+  contender.validated =
+      evaluation::backtest(validation, data.layout, data.rules, actor_of(contender.content, validation));
+}
+
 }  // namespace
 
 evaluation::Actor actor_of(const release::Content& content, const env::Market& market) {
@@ -97,6 +109,7 @@ std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std
           count == 1 ? directory : directory / str("trial-", trial + 1, "-seed-", settings.run.seed);
       const bool resumed = std::filesystem::exists(run / "checkpoint" / "checkpoint.safetensors");
       std::filesystem::create_directories(run);
+      if (!resumed) write_origin(run, trials[trial], settings, *data, static_cast<std::int64_t>(count));
       write_file_atomically(run / "config.ini", settings.as_ini());
       if (count > 1) {
         log::info("train",
@@ -133,19 +146,26 @@ std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std
         log::warning("train", str(trials[trial].origin, " is given up: ", error.what()));
         continue;
       }
-      contenders.push_back({trial, std::move(settings), data, run, trainer.plan(), std::move(*outcome), {}, {}});
+      Json making = making_of(trials[trial], settings);
+      contenders.push_back(
+          {trial, std::move(settings), data, std::move(making), run, trainer.plan(), std::move(*outcome), {}, {}});
       Contender& added = contenders.back();
       if (added.outcome.signal != 0) return contenders;
       write_file_atomically(finished, added.outcome.ended + "\n");
       profile.enter("judging");
-      added.content = content_of(trials[trial], added.settings, *data, added.outcome.best);
-      added.outcome.best.policy = {};
-      const env::Market& validation = data->splits.validation.market;
-      added.validated =
-          evaluation::backtest(validation, data->layout, data->rules, actor_of(added.content, validation));
+      take_served_form(added, trials[trial]);
     }
   }
   return contenders;
+}
+
+Contender trained_contender(const Resolved& resolved, Profile& profile) {
+  const TrainedRun& run = *resolved.trained;
+  const auto data = std::make_shared<const Data>(load_data(resolved));
+  Trainer trainer(run.settings, data->splits.train.market, run.directory, {}, profile, Trainer::Manner::background);
+  Contender contender{0, resolved.settings, data, run.making, run.directory, trainer.plan(), trainer.saved(), {}, {}};
+  take_served_form(contender, resolved);
+  return contender;
 }
 
 std::size_t choose(const std::vector<double>& scores, const std::vector<std::size_t>& trials) {

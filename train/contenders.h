@@ -21,6 +21,7 @@ struct Contender {
   std::size_t trial = 0;  // which of the hyperparameters that were given
   Settings settings;      // with this contender's seed
   std::shared_ptr<const Data> data;
+  release::Json making;             // making_of() it
   std::filesystem::path directory;  // its run
   Plan plan;
   Outcome outcome;                 // without the networks
@@ -34,6 +35,10 @@ struct Contender {
 // ends it: the last contender is the one that was interrupted.
 std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std::int64_t seeds,
                                         const std::filesystem::path& directory, Profile& profile);
+
+// The one that a run has trained already (Resolved::trained), as it stands. Throws Error(usage) where nothing of it was
+// validated yet, and as Trainer::saved().
+Contender trained_contender(const Resolved& resolved, Profile& profile);
 
 // The trial whose median seed is best, and of it the median seed; of two in the middle the worse one, so that luck
 // chooses nothing. scores: of each contender, larger is better; trials: the trial of each. Returns an index.

@@ -4,19 +4,24 @@
 #include <optional>
 
 #include "evaluation/metrics_table.h"
+#include "formats/torch_file.h"
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/lock.h"
+#include "platform/log.h"
 #include "platform/text.h"
 #include "release/deployment.h"
 #include "release/directories.h"
 #include "release/served_actor.h"
+#include "release/sha256.h"
 #include "train/current_bars.h"
 #include "train/job.h"
 #include "train/judge.h"
 #include "train/record.h"
 #include "train/resolve.h"
+#include "train/retrain.h"
 #include "train/service.h"
+#include "train/trained_run.h"
 
 namespace ristretto::train {
 namespace {
@@ -41,15 +46,29 @@ struct Named {
   }
 };
 
+// The staged directory in or at `path`, where there is one.
+std::optional<fs::path> staged_in(const fs::path& path) {
+  for (const fs::path& directory : {path / "deployment", path}) {
+    if (fs::exists(directory / release::kManifest)) return directory;
+  }
+  return std::nullopt;
+}
+
+// Whether a run lies there whose weights are not those that are staged in it, if any are.
+bool is_unstaged_run(const fs::path& path) {
+  const fs::path checkpoint = path / "checkpoint" / "checkpoint.safetensors";
+  if (!fs::exists(path / "config.ini") || !fs::exists(checkpoint)) return false;
+  const auto staged = staged_in(path);
+  const fs::path kept = staged.value_or(path) / "training" / "checkpoint.safetensors";
+  return !staged || !fs::exists(kept) || release::sha256_of_file(kept) != release::sha256_of_file(checkpoint);
+}
+
 Named find(const release::VersionStore& store, const PromoteRequest& request) {
   Named named;
-  const fs::path path = request.what;
-  if (fs::exists(path / "deployment" / release::kManifest)) {
-    named.directory = path / "deployment";
-  } else if (fs::exists(path / release::kManifest)) {
-    named.directory = path;
+  if (request.version.empty()) {
+    named.directory = staged_in(request.directory).value();
   } else {
-    named.version = store.find(request.name, request.what);
+    named.version = store.find(request.name, request.version);
     named.directory = store.path_of(request.name, named.version);
   }
   named.model = release::load(named.directory);
@@ -65,14 +84,8 @@ Named find(const release::VersionStore& store, const PromoteRequest& request) {
 
 std::optional<std::string> unknown_origin_of(const Named& named, const Settings& settings) {
   const Json study = named.manifest.value("study", Json());
-  if (!study.is_object() || study.value("seen_until", Json()).is_string() || names_holdout(settings))
-    return std::nullopt;
+  if (!study.is_object() || release::text_at(study, "/seen_until") || names_holdout(settings)) return std::nullopt;
   return origin_is_unknown("the study of " + named.directory.string());
-}
-
-std::string data_field(const Json& manifest, const char* field) {
-  const Json::json_pointer where(str("/data/", field));
-  return manifest.contains(where) && manifest[where].is_string() ? manifest[where].get<std::string>() : "";
 }
 
 // Bars, money and costs; the hold-out that the candidate was not trained on.
@@ -80,8 +93,8 @@ Settings settings_for(const Named& named, const std::vector<Given>& given) {
   Settings settings;
   for (const Given& entry : given) settings.apply(entry);
   settings.run.assets = join(named.layout.assets, ",");
-  std::string trained = data_field(named.manifest, "holdout_from");
-  if (trained.empty()) trained = data_field(named.manifest, "splits/holdout/first_bar");
+  std::string trained = release::text_at(named.manifest, "/data/holdout_from").value_or("");
+  if (trained.empty()) trained = release::text_at(named.manifest, "/data/splits/holdout/first_bar").value_or("");
   if (settings.run.holdout_from.empty()) {
     if (trained.empty()) {
       throw Error(Fault::usage, str(named.directory.string(), " does not say which bars it was trained on"),
@@ -155,8 +168,8 @@ std::optional<release::Verdict> recorded_verdict(const Named& named, const std::
   const std::string status = release::text_field(named.manifest, "status");
   if (named.version.empty() || status.empty() || !named.manifest.contains("gates")) return std::nullopt;
   if (release::text_field(named.manifest, "parent") != served.value_or("")) return std::nullopt;
-  if (data_field(named.manifest, "splits/holdout/last_bar") != iso_utc(data.splits.holdout.last_time) ||
-      data_field(named.manifest, "splits/holdout/first_bar") != iso_utc(data.splits.holdout.first_time)) {
+  if (release::text_at(named.manifest, "/data/splits/holdout/last_bar") != iso_utc(data.splits.holdout.last_time) ||
+      release::text_at(named.manifest, "/data/splits/holdout/first_bar") != iso_utc(data.splits.holdout.first_time)) {
     return std::nullopt;
   }
   const Json::json_pointer files("/data/files");
@@ -171,24 +184,102 @@ std::optional<release::Verdict> recorded_verdict(const Named& named, const std::
   return release::Verdict{status != "refused", status, status == "refused" ? "refused when " + how : how};
 }
 
+// gates: of integrity, those that need no look at the hold-out.
+PromoteResult dry_run_of(Json document, const Data& data, const std::optional<std::string>& served,
+                         const std::vector<release::GateResult>& gates) {
+  PromoteResult result{std::move(document), "", 0};
+  const bool passed = release::all_passed(gates);
+  result.exit_code = passed ? 0 : static_cast<int>(Fault::refused);
+  const std::int64_t bars = data.splits.holdout.market.bars_in_segments();
+  result.document["dry_run"] = true;
+  result.document["would_be_judged"] = passed;
+  result.document["against"] = served ? Json(*served) : Json(nullptr);
+  result.document["holdout_bars"] = bars;
+  result.document["gates"] = gates_json(gates, {});
+  result.text =
+      passed ? str("dry run: it would be judged on ", bars, " bars from ", iso_utc(data.splits.holdout.first_time),
+                   " against ", served.value_or("nothing"), "; nothing was looked at or changed\n")
+             : str("dry run: refused: ", release::refusals(gates), "\n");
+  return result;
+}
+
+// The version whose actor.pth has this hash: that holds these very weights.
+std::optional<std::string> version_of(const release::VersionStore& store, const std::string& name,
+                                      const std::string& hash) {
+  for (const release::Version& version : store.list(name)) {
+    if (version.status == "damaged") continue;
+    const auto manifest = release::read_manifest(version.path);
+    if (manifest && release::text_at(*manifest, "/files/actor.pth/sha256") == hash) return version.id;
+  }
+  return std::nullopt;
+}
+
+PromoteResult promote_as(const std::string& version, const PromoteRequest& request, const std::vector<Given>& given) {
+  log::info("promote", str(request.directory.string(), " is version ", version, ", and judged as that"));
+  PromoteRequest again = request;
+  again.version = version;
+  return promote(again, given);
+}
+
+PromoteResult promote_run(const release::VersionStore& store, const PromoteRequest& request,
+                          const std::vector<Given>& given) {
+  const Resolved resolved = resolve_run(request.directory, given);
+  std::optional<FileLock> lock;  // nobody trains on meanwhile
+  if (!request.dry_run) lock.emplace(request.directory / ".lock", "promote --run " + request.directory.string());
+  require_current_bars(resolved.settings.run.bars, layout_of(resolved.settings).assets);
+  Profile profile;
+  std::vector<Contender> contenders;
+  contenders.push_back(trained_contender(resolved, profile));
+  const Contender& contender = contenders[0];
+  const std::string hash =
+      release::sha256(formats::write_torch_bytes(ft_transformer::arrays_of(contender.content.actor), "actor"));
+  if (const auto version = version_of(store, request.name, hash)) return promote_as(*version, request, given);
+  if (request.dry_run) {
+    require_unseen(resolved, *contender.data);
+    return dry_run_of({{"name", request.name}, {"candidate", request.directory.string()}}, *contender.data,
+                      store.served(request.name), {});
+  }
+  RetrainRequest retraining;
+  retraining.name = request.name;
+  retraining.deployments = request.deployments;
+  retraining.runs = request.runs;
+  retraining.thresholds = request.thresholds.value_or(release::Thresholds{});
+  retraining.command = request.command;
+  RetrainResult judged = retrain(retraining, {resolved}, profile, std::move(contenders));
+  judged.document["candidate"] = request.directory.string();
+  return {std::move(judged.document), std::move(judged.text), judged.exit_code};
+}
+
 }  // namespace
+
+bool is_candidate(const fs::path& directory) { return staged_in(directory) || is_unstaged_run(directory); }
 
 PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& given) {
   release::require_name(request.name);
   release::VersionStore store(request.deployments);
   store.slot(request.name);
   store.require_clock(request.name);
+  if (request.version.empty() && (is_unstaged_run(request.directory) || !staged_in(request.directory))) {
+    return promote_run(store, request, given);
+  }
   const Named named = find(store, request);
   const std::optional<std::string> served = request.dry_run ? store.served(request.name) : store.adopt(request.name);
-  if (!named.version.empty() && served == named.version) {
-    throw Error(Fault::usage, str(request.name, " serves ", named.version, " already"));
+  if (named.version.empty()) {
+    const std::string hash = release::sha256_of_file(named.directory / "actor.pth");
+    if (const auto version = version_of(store, request.name, hash)) return promote_as(*version, request, given);
+  } else if (served == named.version) {
+    const std::string reason = str(request.name, " serves ", named.version, " already");
+    return {{{"name", request.name}, {"version", named.version}, {"served", true}, {"reason", reason}},
+            reason + ": nothing was judged or changed\n",
+            0};
   }
   const Settings settings = settings_for(named, given);
   require_current_bars(settings.run.bars, named.layout.assets);
   const Data data = load_data(settings, named.layout, rules_for(named, settings));
   const release::Thresholds thresholds = request.thresholds.value_or(release::Thresholds{});
   PromoteResult result;
-  result.document = {{"name", request.name}, {"candidate", named.version.empty() ? request.what : named.version}};
+  result.document = {{"name", request.name},
+                     {"candidate", named.version.empty() ? request.directory.string() : named.version}};
 
   if (request.dry_run) {
     release::IntegrityInputs inputs = training_of(named);
@@ -197,19 +288,7 @@ PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& g
     std::erase_if(gates, [](const release::GateResult& gate) {  // these need a look
       return gate.name == "orders" || gate.name == "turnover" || gate.name == "trading_bars";
     });
-    const bool passed = release::all_passed(gates);
-    result.exit_code = passed ? 0 : static_cast<int>(Fault::refused);
-    const std::int64_t bars = data.splits.holdout.market.bars_in_segments();
-    result.document["dry_run"] = true;
-    result.document["would_be_judged"] = passed;
-    result.document["against"] = served ? Json(*served) : Json(nullptr);
-    result.document["holdout_bars"] = bars;
-    result.document["gates"] = gates_json(gates, {});
-    result.text =
-        passed ? str("dry run: it would be judged on ", bars, " bars from ", iso_utc(data.splits.holdout.first_time),
-                     " against ", served.value_or("nothing"), "; nothing was looked at or changed\n")
-               : str("dry run: refused: ", release::refusals(gates), "\n");
-    return result;
+    return dry_run_of(std::move(result.document), data, served, gates);
   }
 
   fs::create_directories(request.runs);
@@ -221,22 +300,21 @@ PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& g
     ending = serve_version(store, request.name, named.version, served, *recorded, named.manifest["gates"]);
     result.document["gates"] = named.manifest["gates"];
   } else {
-    const Json label = named.training("candidate");
+    const auto label = release::text_at(named.manifest, "/training/candidate");
     release::Content content;
     content.architecture = named.model.architecture;
     content.actor = named.model.actor;
     content.layout = named.layout;
     content.rules = data.rules;
     const auto background = read_background(named.directory / "training" / kEvidenceFile);
-    const Candidate candidate{
-        request.name,
-        label.is_string() ? label.get<std::string>() : release::content_hash(release::files_of(named.directory)),
-        settings,
-        data,
-        content,
-        {},
-        background.value_or(Background{}),
-        unknown_origin_of(named, settings)};
+    const Candidate candidate{request.name,
+                              label ? *label : release::content_hash(release::files_of(named.directory)),
+                              settings,
+                              data,
+                              content,
+                              {},
+                              background.value_or(Background{}),
+                              unknown_origin_of(named, settings)};
     release::Ledger ledger(request.deployments, request.name);
     const Judgement judgement = judge(candidate, store, ledger, thresholds);
     release::IntegrityInputs inputs = training_of(named);

@@ -40,6 +40,12 @@ Json study_section(const Resolved& resolved) {
   return section;
 }
 
+std::string verdict_of(const GateResult& gate) {
+  return gate.passed ? "passed" : gate.no_evidence ? "no evidence" : "refused";
+}
+
+}  // namespace
+
 Json hyperparameters_section(const Settings& settings) {
   Json section;
   for (const agents::Row& row : agents::table()) {
@@ -49,44 +55,42 @@ Json hyperparameters_section(const Settings& settings) {
   return section;
 }
 
-std::string verdict_of(const GateResult& gate) {
-  return gate.passed ? "passed" : gate.no_evidence ? "no evidence" : "refused";
+Json making_of(const Resolved& resolved, const Settings& settings) {
+  return {{"study", study_section(resolved)},
+          {"serving", {{"profile", settings.run.serving}, {"overrides", resolved.overridden}}},
+          {"training",
+           {{"seed", settings.run.seed},
+            {"device", describe(device_of(settings.run.device))},
+            {"precision", settings.run.precision},
+            {"libtorch", RISTRETTO_LIBTORCH_VERSION},
+            {"ristretto", RISTRETTO_VERSION},
+            {"git_commit", RISTRETTO_COMMIT}}}};
 }
 
-}  // namespace
-
-Json manifest_sections(const Contender& contender, const Resolved& resolved, const Judgement& judgement,
-                       std::size_t contenders, const std::string& label, const std::string& command) {
+Json manifest_sections(const Contender& contender, const Judgement& judgement, std::size_t contenders,
+                       const std::string& label, const std::string& command) {
   const Settings& settings = contender.settings;
   const Outcome& outcome = contender.outcome;
-  Json training = {{"environment_steps", outcome.environment_steps},
-                   {"planned_steps", contender.plan.steps},
-                   {"iterations", outcome.iterations},
-                   {"kept_iteration", outcome.best.iteration},
-                   {"optimizer_steps", outcome.optimizer_steps},
-                   {"seconds", outcome.seconds},
-                   {"ended", outcome.ended},
-                   {"relative_weight_change", outcome.weight_change},
-                   {"seed", settings.run.seed},
-                   {"contenders", contenders},
-                   {"device", describe(device_of(settings.run.device))},
-                   {"precision", settings.run.precision},
-                   {"portfolios", contender.plan.portfolios},
-                   {"steps_an_iteration", contender.plan.samples},
-                   {"libtorch", RISTRETTO_LIBTORCH_VERSION},
-                   {"ristretto", RISTRETTO_VERSION},
-                   {"git_commit", RISTRETTO_COMMIT},
-                   {"command", command},
-                   {"candidate", label},
-                   {"run", contender.directory.string()}};
+  Json sections = contender.making;
+  Json& training = sections.at("training");
+  training.update(Json{{"environment_steps", outcome.environment_steps},
+                       {"planned_steps", contender.plan.steps},
+                       {"iterations", outcome.iterations},
+                       {"kept_iteration", outcome.best.iteration},
+                       {"optimizer_steps", outcome.optimizer_steps},
+                       {"seconds", outcome.seconds},
+                       {"ended", outcome.ended},
+                       {"relative_weight_change", outcome.weight_change},
+                       {"contenders", contenders},
+                       {"portfolios", contender.plan.portfolios},
+                       {"steps_an_iteration", contender.plan.samples},
+                       {"command", command},
+                       {"candidate", label},
+                       {"run", contender.directory.string()}});
   for (std::size_t k = 0; k < outcome.reward_term_shares.size(); ++k) {
     training["reward_term_shares"][env::kRewardTerms[k]] = outcome.reward_term_shares[k];
   }
-  Json sections;
-  sections["study"] = study_section(resolved);
   sections["hyperparameters"] = hyperparameters_section(settings);
-  sections["serving"] = {{"profile", settings.run.serving}, {"overrides", resolved.overridden}};
-  sections["training"] = training;
   sections["data"] = data_section(settings, *contender.data);
   sections["metrics"]["validation"] = evaluation::json_of(evaluation::metrics_of(contender.validated));
   sections["metrics"]["holdout"] = evaluation::json_of(judgement.metrics);

@@ -13,10 +13,15 @@
 
 namespace ristretto::train {
 
+// What a manifest says of a training before it begins: `study`, `serving`, and of `training` the seed, the machine and
+// the program.
+release::Json making_of(const Resolved& resolved, const Settings& settings);
+// Every value with where it came from.
+release::Json hyperparameters_section(const Settings& settings);
 // study, hyperparameters, serving, training, data, metrics: all that is known before the files are written.
 // label: the candidate's in the ledger.
-release::Json manifest_sections(const Contender& contender, const Resolved& resolved, const Judgement& judgement,
-                                std::size_t contenders, const std::string& label, const std::string& command);
+release::Json manifest_sections(const Contender& contender, const Judgement& judgement, std::size_t contenders,
+                                const std::string& label, const std::string& command);
 
 // The table of the hold-out, what every gate decided, and what became of the candidate.
 std::string text_of(const Judgement& judgement, const Data& data);

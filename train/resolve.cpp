@@ -125,9 +125,7 @@ void take_from_deployment(Resolved& resolved, const std::filesystem::path& deplo
   }
   if (!manifest || !manifest->contains("study") || !(*manifest)["study"].is_object()) return;
   const release::Json& section = (*manifest)["study"];
-  if (section.contains("seen_until") && section["seen_until"].is_string()) {
-    resolved.seen_until = parse_utc(section["seen_until"].get<std::string>());
-  }
+  resolved.seen_until = release::time_at(section, "/seen_until");
   if (section.contains("trials") && section["trials"].is_number_integer()) {
     resolved.trials = std::max<std::int64_t>(1, section["trials"].get<std::int64_t>());
     resolved.study_id = section.value("id", "");

@@ -14,6 +14,8 @@
 
 namespace ristretto::train {
 
+struct TrainedRun;  // trained_run.h
+
 struct StudySource {
   std::string storage;                // Optuna's URL, or a file
   std::string study_name;             // may be empty where the file holds one study
@@ -35,6 +37,7 @@ struct Resolved {
   std::vector<studies::Taken> parameters;
   std::vector<std::string> overridden;          // by the serving profile, a line each
   std::shared_ptr<const release::Start> start;  // the weights that training begins with; nullptr: new ones
+  std::shared_ptr<const TrainedRun> trained;    // the training is done, and this is it; nullptr: it is to be done
 };
 
 // The last bar that may have had a part in the choice of the hyperparameters: what the study says, or what the user

@@ -14,6 +14,7 @@
 #include "train/current_bars.h"
 #include "train/judge.h"
 #include "train/record.h"
+#include "train/trained_run.h"
 
 namespace ristretto::train {
 namespace {
@@ -31,7 +32,20 @@ std::filesystem::path new_run_directory(const RetrainRequest& request) {
   }
 }
 
-// Before hours are spent: bars that chose the hyperparameters cannot judge them.
+RetrainResult interrupted(const std::string& name, const Contender& last) {
+  RetrainResult result;
+  result.exit_code = interrupt_exit_code(last.outcome.signal);
+  const std::string run = last.directory.string();
+  result.text = str(last.outcome.ended, " after ", with_thousands(last.outcome.environment_steps),
+                    " steps; the run is saved in ", run, "\nit trains on with: ristretto train --resume --run ", run,
+                    "\nand is judged and served with: ristretto promote ", name, " --run ", run, "\n");
+  result.document = {
+      {"name", name}, {"ended", last.outcome.ended}, {"run", run}, {"steps", last.outcome.environment_steps}};
+  return result;
+}
+
+}  // namespace
+
 void require_unseen(const Resolved& resolved, const Data& data) {
   if (const release::Start* start = resolved.start.get()) {
     if (!start->unseen_from && !names_holdout(resolved.settings)) {
@@ -55,23 +69,8 @@ void require_unseen(const Resolved& resolved, const Data& data) {
               str("--holdout-from a date after that"));
 }
 
-RetrainResult interrupted(const Contender& last, const std::filesystem::path& run_directory) {
-  RetrainResult result;
-  result.exit_code = interrupt_exit_code(last.outcome.signal);
-  result.text =
-      str(last.outcome.ended, " after ", with_thousands(last.outcome.environment_steps), " steps; the run is saved in ",
-          last.directory.string(), "\nit trains on (without judging or serving) with: ristretto train --resume --run ",
-          last.directory.string(), "\n");
-  result.document = {{"name", run_directory.filename().string()},
-                     {"ended", last.outcome.ended},
-                     {"run", last.directory.string()},
-                     {"steps", last.outcome.environment_steps}};
-  return result;
-}
-
-}  // namespace
-
-RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>& trials, Profile& profile) {
+RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>& trials, Profile& profile,
+                      std::vector<Contender> trained) {
   release::require_name(request.name);
   const Settings& settings = trials.at(0).settings;
   std::filesystem::create_directories(request.deployments);
@@ -90,7 +89,7 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
   prepare_machine(settings);
   require_current_bars(settings.run.bars, layout_of(settings).assets);
   for (const Resolved& trial : trials) {
-    const Data data = load_data(trial.settings);
+    const Data data = load_data(trial);
     require_unseen(trial, data);
     if (&trial != &trials[0]) continue;
     log::info("train", str(data.layout.size(), " inputs: ", data.layout.assets_count(), " assets x ",
@@ -98,20 +97,20 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
                            iso_utc(data.splits.train.first_time), " to ", iso_utc(data.splits.train.last_time),
                            ", hold-out from ", iso_utc(data.splits.holdout.first_time)));
   }
-  const std::filesystem::path run_directory = request.run.empty() ? new_run_directory(request) : request.run;
-  std::vector<Contender> contenders = train_contenders(trials, request.seeds, run_directory, profile);
-  if (contenders.back().outcome.signal != 0) {
-    RetrainResult result = interrupted(contenders.back(), run_directory);
-    result.document["name"] = request.name;
-    return result;
-  }
+  const std::filesystem::path run_directory = !trained.empty()       ? trained[0].directory
+                                              : !request.run.empty() ? request.run
+                                                                     : new_run_directory(request);
+  std::vector<Contender> contenders =
+      !trained.empty() ? std::move(trained) : train_contenders(trials, request.seeds, run_directory, profile);
+  if (contenders.back().outcome.signal != 0) return interrupted(request.name, contenders.back());
 
   // Judge the candidate: the served form of the weights, on bars that nothing has seen.
   profile.enter("judging");
   Contender& chosen = contenders[choose(contenders)];
   const Resolved& resolved = trials[chosen.trial];
-  Candidate candidate{request.name, run_directory.filename().string(), chosen.settings, *chosen.data, chosen.content,
-                      {},           background_of(contenders, trials)};
+  const std::string label = std::filesystem::canonical(run_directory).filename().string();
+  Candidate candidate{
+      request.name, label, chosen.settings, *chosen.data, chosen.content, {}, background_of(contenders, trials)};
   for (const Contender& contender : contenders) {
     if (contender.trial == chosen.trial) candidate.seeds.push_back(&contender.content);
   }
@@ -122,8 +121,7 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
   // Write it.
   profile.enter("writing");
   release::Content content = chosen.content;
-  content.manifest_sections =
-      manifest_sections(chosen, resolved, judgement, contenders.size(), candidate.label, request.command);
+  content.manifest_sections = manifest_sections(chosen, judgement, contenders.size(), candidate.label, request.command);
   const std::filesystem::path staged = run_directory / "deployment";
   std::filesystem::create_directories(staged / "training");
   for (const char* file : {"config.ini", "checkpoint/checkpoint.safetensors"}) {

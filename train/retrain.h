@@ -8,6 +8,7 @@
 
 #include "release/evidence.h"
 #include "release/manifest.h"
+#include "train/contenders.h"
 #include "train/profile.h"
 #include "train/resolve.h"
 
@@ -31,7 +32,12 @@ struct RetrainResult {
 };
 
 // Everything: see the steps in retrain.cpp. trials: whose hyperparameters are tried, at least one; the candidate is
-// chosen among them by validation. Throws Error; whatever happens, what is served stays whole.
-RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>& trials, Profile& profile);
+// chosen among them by validation. trained: their trainings, where those are done already (one of a run,
+// Resolved::trained). Throws Error; whatever happens, what is served stays whole.
+RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>& trials, Profile& profile,
+                      std::vector<Contender> trained = {});
+// Before hours are spent: bars that chose the hyperparameters or trained the weights cannot judge them. Throws
+// Error(usage).
+void require_unseen(const Resolved& resolved, const Data& data);
 
 }  // namespace ristretto::train

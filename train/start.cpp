@@ -136,7 +136,7 @@ std::optional<Resolved> fine_tuning_of(const fs::path& directory, const Resolved
     Resolved out = clean;
     // Weights of hyperparameters that may have been chosen on any bars.
     const release::Json study = model.manifest ? model.manifest->value("study", release::Json()) : release::Json();
-    if (study.is_object() && !study.value("seen_until", release::Json()).is_string()) out.seen_until.reset();
+    if (study.is_object() && !release::text_at(study, "/seen_until")) out.seen_until.reset();
     const Settings& wanted = clean.settings;
     if (!old.unseen_from && !names_holdout(wanted)) {
       throw Error(Fault::incompatible,

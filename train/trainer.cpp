@@ -43,17 +43,6 @@ void require_tradable(const env::Market& market, const env::Rules& rules, bool b
   }
 }
 
-double weight_change(const ft_transformer::Weights& now, const ft_transformer::Weights& initial) {
-  double change = 0, size = 0;
-  for (const auto& [name, tensor] : now) {
-    const at::Tensor before = initial.at(name).to(at::kCPU, at::kDouble);
-    const at::Tensor difference = tensor.detach().to(at::kCPU, at::kDouble) - before;
-    change += (difference * difference).sum().item<double>();
-    size += (before * before).sum().item<double>();
-  }
-  return std::sqrt(change / std::max(size, 1e-300));
-}
-
 }  // namespace
 
 Trainer::Trainer(const Settings& settings, const env::Market& train, std::filesystem::path directory, Validate validate,
@@ -95,6 +84,18 @@ void Trainer::resume() {
                 "start a new run");
   }
   state_->restore();
+}
+
+Outcome Trainer::saved() {
+  State& s = *state_;
+  s.restore_networks();
+  if (!s.best) {
+    throw Error(Fault::usage,
+                str(s.directory.string(), " holds no weights that were validated: its ", s.iteration,
+                    " iterations ended before that"),
+                str("train on: ristretto train --resume --run ", s.directory.string()));
+  }
+  return s.outcome(s.environment_steps >= s.plan.steps ? "steps" : "time budget or signal", 0);
 }
 
 void Trainer::start_from(const release::Start& start) {
@@ -188,16 +189,7 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
   }
   if (signal != 0) ended = signal == 2 ? "SIGINT" : "SIGTERM";
 
-  Outcome outcome{s.best ? *s.best : Snapshot{s.policy, s.normalizer, 0, s.iteration}};
-  outcome.iterations = s.iteration;
-  outcome.environment_steps = s.environment_steps;
-  outcome.optimizer_steps = s.optimizer_steps;
-  outcome.seconds = s.seconds;
-  outcome.weight_change = weight_change(outcome.best.policy.actor, s.initial_actor);
-  outcome.ended = ended;
-  outcome.signal = signal;
-  outcome.reward_term_shares = s.reward_term_shares;
-  return outcome;
+  return s.outcome(ended, signal);
 }
 
 }  // namespace ristretto::train

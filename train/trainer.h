@@ -81,6 +81,9 @@ class Trainer {
 
   // Goes on from directory/checkpoint. Throws Error(incompatible) where the settings that may not change did.
   void resume();
+  // What directory/checkpoint holds, without training on from it. Throws as resume(), and Error(usage) where nothing
+  // was validated yet.
+  Outcome saved();
   // Begins with a deployment's weights instead of new ones; before run(). Throws as begin_from() does.
   void start_from(const release::Start& start);
   // Until the steps are done, the time is up or a signal came; saves before it returns. seconds_left: wall time for

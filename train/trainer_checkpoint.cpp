@@ -1,7 +1,6 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/record_function.h>
 
-#include "agents/checkpoint.h"
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/text.h"
@@ -76,8 +75,8 @@ void Trainer::State::save() {
   agents::write_checkpoint(directory / "checkpoint", checkpoint);
 }
 
-void Trainer::State::restore() {
-  const agents::Checkpoint checkpoint = agents::read_checkpoint(directory / "checkpoint");
+agents::Checkpoint Trainer::State::restore_networks() {
+  agents::Checkpoint checkpoint = agents::read_checkpoint(directory / "checkpoint");
   const auto field = [&](const std::string& name) -> const std::string& {
     const auto found = checkpoint.fields.find(name);
     if (found == checkpoint.fields.end()) {
@@ -117,17 +116,13 @@ void Trainer::State::restore() {
     throw Error(Fault::incompatible,
                 str("the run in ", directory.string(), " was trained on the bars ", field("bars"), ", now they are ",
                     bars_identity()),
-                "resume with the bars it began with and --holdout-from its hold-out's first bar, or start a new run");
+                "name the bars it began with (--bars), or start a new run");
   }
   copy_into(policy.actor, agents::with_prefix(checkpoint.tensors, "actor/"), "actor");
   copy_into(policy.critic, agents::with_prefix(checkpoint.tensors, "critic/"), "critic");
   copy_into(initial_actor, agents::with_prefix(checkpoint.tensors, "initial_actor/"), "initial actor");
-  optimizer.restore(agents::with_prefix(checkpoint.tensors, "adam/"));
   normalizer.restore(agents::with_prefix(checkpoint.tensors, "normalizer/"));
-  rewards.restore(agents::with_prefix(checkpoint.tensors, "rewards/"));
-  environment.restore(agents::with_prefix(checkpoint.tensors, "environment/"));
   iteration = parse_number<std::int64_t>(field("iteration")).value_or(0);
-  if (iteration > 0) environment.take_reward_terms();  // of the first rollout, and noted then
   environment_steps = parse_number<std::int64_t>(field("environment_steps")).value_or(0);
   optimizer_steps = parse_number<std::int64_t>(field("optimizer_steps")).value_or(0);
   seconds = parse_number<double>(field("seconds")).value_or(0);
@@ -140,6 +135,15 @@ void Trainer::State::restore() {
     found.iteration = parse_number<std::int64_t>(field("best_iteration")).value_or(0);
     best = std::move(found);
   }
+  return checkpoint;
+}
+
+void Trainer::State::restore() {
+  const agents::Checkpoint checkpoint = restore_networks();
+  optimizer.restore(agents::with_prefix(checkpoint.tensors, "adam/"));
+  rewards.restore(agents::with_prefix(checkpoint.tensors, "rewards/"));
+  environment.restore(agents::with_prefix(checkpoint.tensors, "environment/"));
+  if (iteration > 0) environment.take_reward_terms();  // of the first rollout, and noted then
 }
 
 }  // namespace ristretto::train

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "agents/checkpoint.h"
 #include "agents/optimizer.h"
 #include "train/run_log.h"
 #include "train/trainer.h"
@@ -75,10 +76,13 @@ struct Trainer::State {
   void validate_now(RunLog& run_log);
   // One iteration; returns its figures.
   Scalars iterate(double fraction_done, EpisodeReturns& returns, const std::function<bool()>& keep_going);
+  Outcome outcome(const std::string& ended, int signal) const;
 
   // trainer_checkpoint.cpp
   std::string bars_identity() const;
   void save();
+  // Networks, statistics, counters and the best of them, of directory/checkpoint, which it returns.
+  agents::Checkpoint restore_networks();
   void restore();
 };
 

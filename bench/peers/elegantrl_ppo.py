@@ -94,8 +94,7 @@ class Iteration:
 
 def main():
     chosen = measure.options(["training-existing"])
-    for name in ("served_profile", "position_limit", "cash_reserve", "lookback5_decay", "zero_price",
-                 "small_actions_forced_sales", "plain_lookback1"):
+    for name in (*measure.EPISODES, "plain_lookback1"):
         trading_env.check(name)
     torch.manual_seed(1)
     tables = measure.market(chosen.market, "alpaca-14")

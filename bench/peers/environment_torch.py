@@ -159,8 +159,7 @@ SERVED = {"lookback": 3, "norm_cash": 2.0**-11, "norm_stocks": 2.0**-8, "norm_te
 
 def main():
     chosen = measure.options(["environment"])
-    for name in ("served_profile", "position_limit", "cash_reserve", "lookback5_decay", "zero_price",
-                 "small_actions_forced_sales"):
+    for name in measure.EPISODES:
         check(name)
     torch.manual_seed(1)
     price, tech, segments = measure.market(chosen.market, "alpaca-11")

@@ -15,6 +15,8 @@ import torch
 SAMPLE_SECONDS = 0.05
 SAMPLES = 5
 GOLDEN = pathlib.Path(__file__).parents[2] / "tests" / "golden" / "environment"
+# Recorded episodes that a peer's environment must reproduce before it is measured.
+EPISODES = ("served_profile", "position_limit", "cash_reserve", "lookback5_decay", "zero_price", "small_actions_forced_sales")
 MINIMUM_QUANTITY = [1.1 * q for q in (0.005, 0.03, 0.00001, 0.1, 0.0003, 0.01, 0.15)]
 
 

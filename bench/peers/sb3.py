@@ -31,8 +31,7 @@ def collect(model):
 def main():
     warnings.simplefilter("ignore")
     chosen = measure.options(["rollout", "update-small", "training"])
-    for name in ("served_profile", "position_limit", "cash_reserve", "lookback5_decay", "zero_price",
-                 "small_actions_forced_sales"):
+    for name in measure.EPISODES:
         trading_env.check(name)
     tables = measure.market(chosen.market, "alpaca-14")
     cases = []

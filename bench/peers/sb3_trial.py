@@ -114,8 +114,7 @@ def main():
     warnings.simplefilter("ignore")
     path, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
-    for name in ("served_profile", "position_limit", "cash_reserve", "lookback5_decay", "zero_price", "concentration",
-                 "small_actions_forced_sales"):
+    for name in (*measure.EPISODES, "concentration"):
         trading_env.check(name)
     trial = Trial(path)
     trial.check()
