@@ -11,6 +11,7 @@
 #include "evaluation/ladder.h"
 #include "evaluation/metrics_table.h"
 #include "evaluation/report.h"
+#include "platform/atomic_file.h"
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/log.h"
@@ -114,14 +115,21 @@ int evaluate(const Arguments& arguments) {
   if (settings.sources.count("slippage_fraction") > 0) rules.slippage_fraction = settings.run.slippage_fraction;
   if (settings.sources.count("spread_fraction") > 0) rules.spread_fraction = settings.run.spread_fraction;
   train::check_costs(rules);
-  const env::Market market =
-      env::Market::of(env::read_bars(settings.run.bars, layout->assets), layout->features).between(from, to);
+  const std::filesystem::path report = options.get("out", "report.html");
+  require_writable(report);
+  const env::Market all = env::Market::of(env::read_bars(settings.run.bars, layout->assets), layout->features);
+  const env::Market market = all.between(from, to);
+  if (market.segments.empty()) {
+    throw Error(Fault::usage,
+                str("no bar lies in the range that was asked for: those of ", settings.run.bars, " are from ",
+                    iso_utc(all.time.front()), " to ", iso_utc(all.time.back())),
+                "other dates for --from and --to");
+  }
   const std::vector<evaluation::Reference> references = evaluation::ladder(market, *layout, rules);
   std::optional<train::Look> look = train::open_look(model, market, settings.run.bars);
   const evaluation::Backtest backtest =
       evaluation::backtest(market, *layout, rules, release::actor_of(model, *layout, market), true);
   if (look) train::conclude(*look, backtest);
-  const std::filesystem::path report = options.get("out", "report.html");
   const evaluation::Findings findings{
       release::unseen_from(model),
       backtest.time.front(),

@@ -15,6 +15,7 @@ int history(const Arguments& arguments) {
   if (!options.parse(arguments)) return 0;
   const release::VersionStore store(options.get("deployments", "deployments"));
   const std::vector<release::Json> lines = store.history(options.get("NAME"));
+  if (lines.empty()) store.require_deployed(options.get("NAME"));
   if (options.json()) {
     print(Document(lines));
     return 0;

@@ -43,6 +43,7 @@ int run(const std::vector<std::string>& arguments) {
     return static_cast<int>(Fault::usage);
   }
   const std::string& name = arguments[0];
+  if (name == "help" && arguments.size() > 1) return run({arguments[1], "--help"});
   if (name == "--help" || name == "-h" || name == "help") {
     print_usage(stdout);
     return 0;

@@ -46,7 +46,7 @@ int nightly(const Arguments& arguments) {
   }
   if (const auto file = options.find("gates")) request.thresholds = release::read_thresholds(*file);
   request.new_bars = whole_number(options, "new-bars", request.new_bars);
-  if (const auto size = options.find("disk-budget")) request.disk_bytes = train::parse_bytes(*size);
+  if (const auto size = options.find("disk-budget")) request.disk_bytes = train::parse_bytes("disk-budget", *size);
   if (const auto file = options.find("webhook")) request.webhook = train::read_webhook(*file);
   request.dry_run = options.has("dry-run");
   request.command = recorded_command("nightly", arguments);

@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "platform/atomic_file.h"
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/interrupt.h"
@@ -27,6 +28,7 @@ int pretrain(const Arguments& arguments) {
   install_interrupt_handlers();
   const std::string file = options.get("out");
   if (file.empty()) throw Error(Fault::usage, "ristretto pretrain needs --out FILE", "--out encoder.safetensors");
+  require_writable(file);
   train::PretrainOptions how;
   how.epochs = positive_number(options, "epochs", how.epochs);
   how.patience = positive_number(options, "patience", how.patience);

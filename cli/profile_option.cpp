@@ -1,5 +1,8 @@
 #include "cli/profile_option.h"
 
+#include "platform/atomic_file.h"
+#include "platform/error.h"
+#include "platform/log.h"
 #include "platform/text.h"
 
 namespace ristretto::cli {
@@ -10,12 +13,18 @@ void ProfileOption::declare(Options& options) {
 }
 
 ProfileOption::ProfileOption(const Options& options) : file_(options.get("profile")) {
-  if (!file_.empty()) trace_.emplace();
+  if (file_.empty()) return;
+  require_writable(file_);
+  trace_.emplace();
 }
 
 void ProfileOption::tell(nlohmann::ordered_json& document, std::string& text) const {
   if (!trace_) return;
-  trace_->write(file_);
+  try {
+    trace_->write(file_);
+  } catch (const Error& error) {
+    log::warning("profile", error.what());  // it must not hide what became of the training
+  }
   for (const auto& [part, seconds] : trace_->seconds()) document["profile"][part] = seconds;
   text += str("\nwhere the time went (trace: ", file_.string(), "):\n", trace_->table());
 }

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <cstdio>
 
 #include "cli/commands.h"
@@ -22,23 +21,18 @@ int prune(const Arguments& arguments) {
   const std::int64_t keep = positive_number(options, "keep");
   const bool dry_run = options.has("dry-run");
   release::VersionStore store(options.get("deployments", "deployments"));
-  std::vector<std::string> names = store.names();
-  if (const auto name = options.find("NAME")) {
-    store.slot(*name);
-    if (std::find(names.begin(), names.end(), *name) == names.end()) {
-      throw Error(Fault::usage, "there is no deployment '" + *name + "'", "ristretto list shows what there is");
-    }
-    names = {*name};
-  }
+  const auto name = options.find("NAME");
+  if (name) store.require_deployed(*name);
+  const std::vector<std::string> names = name ? std::vector{*name} : store.names();
   Document document = {{"dry_run", dry_run}, {"removed", Document::object()}};
-  for (const std::string& name : names) {
-    const std::vector<std::string> removed = store.prune(name, keep, dry_run);
-    document["removed"][name] = removed;
+  for (const std::string& each : names) {
+    const std::vector<std::string> removed = store.prune(each, keep, dry_run);
+    document["removed"][each] = removed;
     if (options.json()) continue;
     for (const std::string& id : removed) {
-      std::printf("%s %s %s\n", dry_run ? "would remove" : "removed", name.c_str(), id.c_str());
+      std::printf("%s %s %s\n", dry_run ? "would remove" : "removed", each.c_str(), id.c_str());
     }
-    if (removed.empty()) std::printf("%s: nothing to remove\n", name.c_str());
+    if (removed.empty()) std::printf("%s: nothing to remove\n", each.c_str());
   }
   if (options.json()) print(document);
   return 0;

@@ -10,7 +10,7 @@
 namespace ristretto::cli {
 
 int rollback(const Arguments& arguments) {
-  Options options("rollback NAME", "Puts the parent of what is served, or --to VERSION, back in service.");
+  Options options("rollback NAME", "Puts what was served before, or --to VERSION, back in service.");
   options.positional("NAME", true);
   options.value("to", "VERSION", "a version's number or id");
   options.value("deployments", "DIR", "[deployments]");
@@ -19,13 +19,11 @@ int rollback(const Arguments& arguments) {
   release::VersionStore store(options.get("deployments", "deployments"));
   const std::string name = options.get("NAME");
   if (options.has("dry-run")) {
-    const std::optional<std::string> served = store.served(name);
-    std::string target = options.has("to") ? store.find(name, options.get("to")) : std::string();
-    for (const release::Version& version : store.list(name)) {
-      if (target.empty() && served && version.id == *served) target = version.parent;
-    }
+    store.require_deployed(name);
+    const std::string target = options.has("to") ? store.find(name, options.get("to")) : store.before(name);
     if (target.empty())
       throw Error(Fault::usage, str("'", name, "' has no earlier version"), "ristretto list shows what there is");
+    if (target == store.served(name)) throw Error(Fault::usage, str(name, " serves ", target, " already"));
     if (options.json()) {
       print({{"name", name}, {"dry_run", true}, {"would_serve", target}});
       return 0;

@@ -268,9 +268,14 @@ Loaded load(const std::filesystem::path& directory, const std::vector<std::strin
   }
   if (bar_seconds <= 0) throw Error(Fault::usage, str("a bar has ", bar_seconds, " seconds, expected 1 or more"));
 
+  Loaded loaded;
+  if (!std::filesystem::is_directory(directory)) {
+    loaded.defects.push_back({directory, 0, "there is no such directory, expected one with a CSV file an asset"});
+    loaded.defect_count = 1;
+    return loaded;
+  }
   std::vector<FileReading> readings;
   for (const std::string& asset : assets) readings.push_back(read_file_of(directory, asset, bar_seconds));
-  Loaded loaded;
   const bool readable =
       std::all_of(readings.begin(), readings.end(), [](const FileReading& reading) { return reading.defects.empty(); });
   if (readable) loaded.bars.time = shared_times(readings);

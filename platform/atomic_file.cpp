@@ -67,6 +67,13 @@ void sync_path(const std::filesystem::path& path) {
   if (fsync(file.get()) != 0) fail("cannot be flushed to the disk", path, errno);
 }
 
+void require_writable(const std::filesystem::path& path) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) fail("cannot be written", path, EISDIR);
+  const std::filesystem::path parent = path.has_parent_path() ? path.parent_path() : ".";
+  if (access(parent.c_str(), W_OK | X_OK) != 0) fail("cannot be created in its directory", path, errno);
+}
+
 void append_line(const std::filesystem::path& path, std::string_view line) {
   const Descriptor file(open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
   if (file.get() < 0) fail("cannot be opened", path, errno);

@@ -14,6 +14,10 @@ std::string read_file(const std::filesystem::path& path, std::size_t limit_bytes
 // Writes beside `path`, fsyncs, renames over it and fsyncs the directory. Throws Error(failed) and leaves no trace.
 void write_file_atomically(const std::filesystem::path& path, std::string_view bytes);
 
+// Before much is computed for a file: throws Error(failed) where `path` is a directory, or its own cannot be written
+// to.
+void require_writable(const std::filesystem::path& path);
+
 // Appends `line` (which holds no newline) and a newline in one write, and fsyncs; creates the file if needed. A line
 // that a crash cut before it is ended first, so that it costs no other. Throws Error(failed).
 void append_line(const std::filesystem::path& path, std::string_view line);

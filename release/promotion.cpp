@@ -259,6 +259,7 @@ std::string VersionStore::before(const std::string& name) const {
 
 std::string VersionStore::rollback(const std::string& name, const std::optional<std::string>& to,
                                    const std::string& reason) {
+  require_deployed(name);  // a change makes the name's directory
   Change change(*this, name, "rollback");
   change.adopt();
   const auto now = served(name);

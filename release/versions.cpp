@@ -36,7 +36,7 @@ void require_name(const std::string& name) {
   if (name.empty() || name.size() > kNameLimit || kFirst.find(name[0]) == std::string::npos ||
       name.find_first_not_of(kFirst + "._-") != std::string::npos) {
     throw Error(Fault::usage, str("a deployment cannot be called '", name, "'"),
-                "letters, digits, '.', '_' and '-', and a letter or digit first");
+                str("a name has 1 to ", kNameLimit, " letters, digits, '.', '_' and '-', and a letter or digit first"));
   }
 }
 
@@ -112,6 +112,13 @@ Slot VersionStore::slot(const std::string& name) const {
                 "remove the link, and put another version in service");
   }
   return {Slot::Kind::version, id};
+}
+
+void VersionStore::require_deployed(const std::string& name) const {
+  if (slot(name).kind != Slot::Kind::empty || !ids(name).empty()) return;
+  const std::vector<std::string> there = names();
+  throw Error(Fault::usage, str("there is no deployment '", name, "' in ", root_.string()),
+              there.empty() ? "retrain makes one" : "there are: " + join(there, ", "));
 }
 
 std::optional<std::string> VersionStore::served(const std::string& name) const {

@@ -179,7 +179,11 @@ TEST_CASE("bars: each kind of bad file is found") {
   check_one_defect("timestamp,open,high,low,close,volume,close\n", 1, "column close stands twice");
   CHECK(defects_of("a\rb").size() == 6);
   const Directory directory;
-  const std::vector<BarDefect> missing = check_bars(directory.path() / "nowhere", {"BTC/USD", "ETH/USD"});
+  const std::vector<BarDefect> nowhere = check_bars(directory.path() / "nowhere", {"BTC/USD", "ETH/USD"});
+  REQUIRE(nowhere.size() == 1);
+  CHECK(nowhere[0].text.find("there is no such directory") == 0);
+  std::filesystem::create_directory(directory.path() / "empty");
+  const std::vector<BarDefect> missing = check_bars(directory.path() / "empty", {"BTC/USD", "ETH/USD"});
   REQUIRE(missing.size() == 2);
   CHECK(missing[1].file.filename() == "ETH_USD.csv");
   CHECK(missing[1].line == 0);

@@ -191,6 +191,20 @@ TEST_CASE("cli: evaluate says where nothing tells which bars trained the model")
   CHECK(document_of(command)["unseen_from"].is_null());
 }
 
+TEST_CASE(
+    "cli: evaluate names the bars that there are where none is in the range, and computes nothing for no report") {
+  const std::string command = "evaluate tests/golden/deployments/mlp_106 ";
+  check_error(run(command + "--from 2030-01-01 --out /dev/shm/report.html"), 2, {"from 2021-0", "to 2023-06-30T"});
+  check_error(run(command + "--out tests"), 1, {"tests: cannot be written: Is a directory"});
+}
+
+TEST_CASE("cli: help COMMAND is COMMAND --help") {
+  const Ran help = run("help rollback");
+  CHECK(help.code == 0);
+  CHECK(help.out == run("rollback --help").out);
+  check_error(run("help rolback"), 2, {"no command 'rolback'", "'rollback'"});
+}
+
 TEST_CASE("cli: evaluate with slippage and a spread says what a trade costs, and pays it") {
   const Scratch scratch;
   const std::string command = str("evaluate tests/golden/deployments/mlp_106 --timerange 20230601-20230605 --out ",

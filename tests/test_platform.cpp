@@ -86,6 +86,15 @@ TEST_CASE("atomic_file: a file is whole or as before") {
   CHECK_THROWS_AS(write_file_atomically(directory.path / "no" / "file", "x"), Error);
 }
 
+TEST_CASE("atomic_file: whether a file can be written is known before, and nothing is made") {
+  const TemporaryDirectory directory;
+  CHECK_NOTHROW(require_writable(directory.path / "file"));
+  CHECK_NOTHROW(require_writable("file"));
+  CHECK(std::filesystem::is_empty(directory.path));
+  CHECK_THROWS_WITH_AS(require_writable(directory.path), doctest::Contains("Is a directory"), Error);
+  CHECK_THROWS_WITH_AS(require_writable(directory.path / "no" / "file"), doctest::Contains("No such file"), Error);
+}
+
 TEST_CASE("lock: one process at a time, and the lock goes with its process") {
   const TemporaryDirectory directory;
   const auto path = directory.path / "lock";

@@ -115,9 +115,22 @@ TEST_CASE("promote: a version is judged against what is served now, once for the
     CHECK(run({"prune", "model_0", "--keep", "1", "--json"}) == 0);
     CHECK(document()["removed"]["model_0"].empty());
     CHECK(run({"rollback", "model_0", "--to", "2", "--json"}) == 0);
+    CHECK(run({"rollback", "model_0", "--dry-run", "--json"}) == 0);
+    const std::string would = document()["would_serve"];
+    CHECK(run({"rollback", "model_0", "--json"}) == 0);
+    CHECK(document()["served"] == would);
     CHECK(run({"prune", "--keep", "1", "--dry-run"}) == 0);
     CHECK(run({"prune", "--keep", "0"}) == 2);
-    CHECK(run({"prune", "other", "--keep", "1"}) == 2);
+    for (const std::vector<std::string>& more :
+         std::vector<std::vector<std::string>>{{"prune", "other", "--keep", "1"},
+                                               {"rollback", "other"},
+                                               {"rollback", "other", "--dry-run"},
+                                               {"history", "other"}}) {
+      CAPTURE(more[0]);
+      CHECK(run(more) == 2);
+      CHECK(read_file(directory.path / "err").find("hint: there are: model_0") != std::string::npos);
+      CHECK(store.names() == std::vector<std::string>{"model_0"});  // a typo makes no deployment
+    }
   }
 }
 

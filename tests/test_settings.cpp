@@ -150,10 +150,11 @@ TEST_CASE("settings: fee, slippage and half of the spread are what a trade costs
 }
 
 TEST_CASE("settings: sizes") {
-  CHECK(parse_bytes("4GiB") == 4LL << 30);
-  CHECK(parse_bytes("1.5MiB") == 3LL << 19);
-  CHECK(parse_bytes("1000") == 1000);
-  for (const char* bad : {"", "GiB", "-1GiB", "4XB", "nan"}) CHECK_THROWS_AS(parse_bytes(bad), Error);
+  CHECK(parse_bytes("memory-budget", "4GiB") == 4LL << 30);
+  CHECK(parse_bytes("memory-budget", "1.5MiB") == 3LL << 19);
+  CHECK(parse_bytes("memory-budget", "1000") == 1000);
+  for (const char* bad : {"", "GiB", "-1GiB", "4XB", "nan"})
+    CHECK_THROWS_WITH_AS(parse_bytes("disk-budget", bad), doctest::Contains("--disk-budget is '"), Error);
 }
 
 TEST_CASE("schedule: linear and exponential end at the factor's share") {

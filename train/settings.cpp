@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 
 #include "platform/clock.h"
@@ -151,7 +152,10 @@ std::string Settings::as_ini() const {
 
 std::vector<Given> read_config(const std::string& path) {
   std::ifstream file(path);
-  if (!file) throw Error(Fault::usage, str("--config ", path, " cannot be read"));
+  // A directory opens as an empty file.
+  if (!file || std::filesystem::is_directory(path)) {
+    throw Error(Fault::usage, str("--config ", path, " cannot be read, expected a file of lines such as gamma = 0.97"));
+  }
   std::vector<Given> given;
   std::string line;
   for (int number = 1; std::getline(file, line); ++number) {
@@ -260,7 +264,7 @@ void check(const Settings& settings) {
   if (!run.holdout_from.empty() && !parse_utc(run.holdout_from)) {
     bad_value("holdout_from", run.holdout_from, "a date such as 2023-03-01");
   }
-  if (!run.memory_budget.empty()) parse_bytes(run.memory_budget);
+  if (!run.memory_budget.empty()) parse_bytes("memory-budget", run.memory_budget);
   if (run.initial_capital <= 0) bad_value("initial_capital", str(run.initial_capital), "more than 0");
   layout_of(settings);              // knows the features
   check_costs(rules_of(settings));  // knows the assets
@@ -356,7 +360,7 @@ std::int64_t steps_of(const Settings& settings) {
   return std::max(settings.hyperparameters.base_break_step, kUsefulIterations * iteration);
 }
 
-std::int64_t parse_bytes(const std::string& text) {
+std::int64_t parse_bytes(const std::string& option, const std::string& text) {
   static const std::pair<const char*, std::int64_t> kUnits[] = {
       {"GiB", 1LL << 30}, {"MiB", 1LL << 20}, {"KiB", 1LL << 10}, {"GB", 1000000000}, {"MB", 1000000}, {"", 1}};
   for (const auto& [unit, factor] : kUnits) {
@@ -366,7 +370,7 @@ std::int64_t parse_bytes(const std::string& text) {
     if (number && *number > 0 && std::isfinite(*number))
       return static_cast<std::int64_t>(*number * static_cast<double>(factor));
   }
-  throw Error(Fault::usage, str("'", text, "' is no size"), "write 4GiB, 512MiB or a number of bytes");
+  throw Error(Fault::usage, str("--", option, " is '", text, "', expected a size such as 4GiB, 512MiB or 1000000"));
 }
 
 }  // namespace ristretto::train

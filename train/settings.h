@@ -103,8 +103,8 @@ agents::Architecture architecture_of(const Settings& settings);
 std::int64_t portfolios_of(const Settings& settings);
 // Environment steps of a whole run: --steps, else the larger of base_break_step and 200 iterations.
 std::int64_t steps_of(const Settings& settings);
-// Bytes of "4GiB", "512MiB", "1000000". Throws Error(usage).
-std::int64_t parse_bytes(const std::string& text);
+// Bytes of "4GiB", "512MiB", "1000000". Throws Error(usage) that names the option.
+std::int64_t parse_bytes(const std::string& option, const std::string& text);
 
 inline constexpr std::int64_t kUsefulIterations = 200;  // study.md: what a run takes unless it is told otherwise
 

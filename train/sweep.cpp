@@ -199,7 +199,7 @@ SweepResult sweep(const SweepRequest& request, const Settings& settings) {
   const c10::Device device = device_of(settings.run.device);
   const std::int64_t budget = settings.run.memory_budget.empty()
                                   ? static_cast<std::int64_t>(kBudgetShare * static_cast<double>(free_bytes(device)))
-                                  : parse_bytes(settings.run.memory_budget);
+                                  : parse_bytes("memory-budget", settings.run.memory_budget);
   own.run.memory_budget = str(budget / workers);
   const int threads = std::max(1, at::get_num_threads() / static_cast<int>(workers));
   log::info("train", str("objective ", objective_text(request.objective), ": ", objective.parts(),
