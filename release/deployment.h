@@ -43,6 +43,8 @@ struct Content {
 // are null until it is published. Throws Error(usage) where the parts do not fit each other, Error(incompatible) where
 // weights are not finite or what was written does not verify.
 void stage(const Content& content, const std::filesystem::path& directory);
+// The SHA-256 of the actor.pth that is written of these weights: what tells them from all others.
+std::string actor_hash(const ft_transformer::Weights& actor);
 
 // Bytes that stage() will write.
 std::int64_t staged_bytes(const agents::Architecture& architecture);

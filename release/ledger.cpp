@@ -43,6 +43,7 @@ void take(const Json& line, std::vector<Opening>& openings) {
   if (event == "opening" && found == openings.end()) {
     Opening opening;
     opening.candidate = line.at("candidate").get<std::string>();
+    opening.weights_sha256 = line.value("weights_sha256", "");
     opening.first_bar = time_field(line, "first_bar");
     opening.last_bar = time_field(line, "last_bar");
     opening.bars = line.at("bars").get<std::int64_t>();
@@ -62,13 +63,13 @@ void take(const Json& line, std::vector<Opening>& openings) {
   }
 }
 
-// Whether both ask the same of the same bars, so that one shows what the other does.
+// Whether both ask the same of the same bars, so that one shows what the other does. Of older lines nothing tells.
 bool same_look(const Opening& a, const Opening& b) {
   const auto parts = [](const Opening& o) {
-    return std::tie(o.candidate, o.first_bar, o.last_bar, o.bars, o.data_sha256, o.trials, o.study.id, o.study.count,
-                    o.purpose);
+    return std::tie(o.candidate, o.weights_sha256, o.first_bar, o.last_bar, o.bars, o.data_sha256, o.trials, o.study.id,
+                    o.study.count, o.purpose);
   };
-  return parts(a) == parts(b);
+  return !a.weights_sha256.empty() && parts(a) == parts(b);
 }
 
 }  // namespace
@@ -134,6 +135,7 @@ std::int64_t Ledger::open(const Opening& opening) {
                               {"number", number},
                               {"time", iso_utc(now_seconds())},
                               {"candidate", opening.candidate},
+                              {"weights_sha256", opening.weights_sha256},
                               {"first_bar", iso_utc(opening.first_bar)},
                               {"last_bar", iso_utc(opening.last_bar)},
                               {"bars", opening.bars},

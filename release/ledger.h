@@ -3,10 +3,9 @@
 // looking at the same bars again finishes that look.
 //
 //   deployments/.versions/NAME/ledger.jsonl   append-only; one JSON object a line, under the lock of NAME
-//   {"format": 1, "event": "opening", "number": 3, "time": "2026-07-13T02:00:00Z", "candidate": "...", "first_bar":
-//   "...",
-//    "last_bar": "...", "bars": 3942, "data_sha256": "...", "trials": 205, "study": "...", "study_trials": 200,
-//    "purpose":
+//   {"format": 1, "event": "opening", "number": 3, "time": "2026-07-13T02:00:00Z", "candidate": "...",
+//    "weights_sha256": "...", "first_bar": "...", "last_bar": "...", "bars": 3942, "data_sha256": "...", "trials": 205,
+//    "study": "...", "study_trials": 200, "purpose":
 //   "judgement"}
 //   {"format": 1, "event": "result", "number": 3, "time": "...", "sharpe": 0.021, "log_gain": 0.4, "verdict":
 //   "refused"}
@@ -41,6 +40,7 @@ struct StudyTrials {
 
 struct Opening {
   std::string candidate;                     // the sha256 of its weights, its run: whatever tells it from every other
+  std::string weights_sha256;                // of those that look: a run may be trained on
   std::int64_t first_bar = 0, last_bar = 0;  // that are looked at; seconds since 1970, UTC
   std::int64_t bars = 0;
   std::string data_sha256;  // of the files that the bars are from

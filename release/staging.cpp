@@ -10,6 +10,7 @@
 #include "platform/error.h"
 #include "platform/text.h"
 #include "release/deployment.h"
+#include "release/sha256.h"
 #include "release/torchscript.h"
 
 namespace ristretto::release {
@@ -119,7 +120,13 @@ Json rows_of(const at::Tensor& matrix) {
   return rows;
 }
 
+std::string actor_file(const Weights& actor) {
+  return formats::write_torch_bytes(ft_transformer::arrays_of(actor.to(at::kCPU, at::kFloat)), "actor");
+}
+
 }  // namespace
+
+std::string actor_hash(const Weights& actor) { return sha256(actor_file(actor)); }
 
 void stage(const Content& content, const fs::path& directory) {
   check(content);
@@ -133,7 +140,7 @@ void stage(const Content& content, const fs::path& directory) {
 
   const Weights actor = content.actor.to(at::kCPU, at::kFloat);
   const auto arrays = ft_transformer::arrays_of(actor);
-  write_twice(directory / "actor.pth", directory / "act_target.pth", formats::write_torch_bytes(arrays, "actor"));
+  write_twice(directory / "actor.pth", directory / "act_target.pth", actor_file(actor));
   if (with_critic) {
     write_twice(
         directory / "critic.pth", directory / "cri_target.pth",

@@ -25,10 +25,8 @@ inline void write_last_bars(const std::filesystem::path& to, std::size_t rows) {
   }
 }
 
-// Puts a model in service that turns its positions over at nearly every bar, which costs it a large part of its money.
-inline void serve_a_bad_one(const std::filesystem::path& directory, const std::string& name) {
-  release::VersionStore store(directory / "deployments");
-  const release::Model model = release::load(directory / "deployments" / name);
+// What it was staged from, with all weights multiplied.
+inline release::Content content_of(const release::Model& model, double factor) {
   release::Content content;
   content.architecture = model.architecture;
   content.layout = model.layout.value();
@@ -36,21 +34,27 @@ inline void serve_a_bad_one(const std::filesystem::path& directory, const std::s
   content.parameters = model.trial.value().parameters;
   content.actor = model.actor.clone();
   for (const auto& [weight, tensor] : content.actor) {
-    if (weight.ends_with(".weight")) tensor.mul_(30);
+    if (weight.ends_with(".weight")) tensor.mul_(factor);
   }
   const auto rows = model.manifest->at("probe").at("input").get<std::vector<std::vector<float>>>();
   std::vector<float> states;
   for (const auto& row : rows) states.insert(states.end(), row.begin(), row.end());
   content.probe_states =
       at::from_blob(states.data(), {static_cast<std::int64_t>(rows.size()), model.architecture.observation}).clone();
-  release::stage(content, directory / "bad");
+  return content;
+}
+
+// Puts a model in service that turns its positions over at nearly every bar, which costs it a large part of its money.
+inline void serve_a_bad_one(const std::filesystem::path& directory, const std::string& name) {
+  release::VersionStore store(directory / "deployments");
+  release::stage(content_of(release::load(directory / "deployments" / name), 30), directory / "bad");
   const std::optional<std::string> served = store.served(name);
   const std::string id = store.publish(name, directory / "bad", {served, "unproven", release::Json::array()});
   store.serve(name, id, served, "for a test");
 }
 
 // bars/: the newest bars. Of model_0 version 1 is a retrain's and version 2, which is served, a bad one; candidate/
-// holds the files of version 1.
+// is nearly version 1, and no version yet.
 inline const std::filesystem::path& beatable() {
   static const TemporaryDirectory directory;
   static const bool once = [] {
@@ -59,7 +63,14 @@ inline const std::filesystem::path& beatable() {
     auto first = small_retrain("model_0");
     *(std::find(first.begin(), first.end(), "--bars") + 1) = "bars";
     REQUIRE(finish(start(first, place)) == 0);
-    release::copy_tree(place / "deployments/model_0/.", place / "candidate");
+    const release::Model model = release::load(place / "deployments/model_0");
+    release::Content candidate = content_of(model, 1.001);
+    for (const char* section : {"study", "hyperparameters", "training", "data"}) {
+      candidate.manifest_sections[section] = model.manifest->at(section);
+    }
+    std::filesystem::create_directories(place / "candidate");
+    release::copy_tree(place / "deployments/model_0/training", place / "candidate/training");
+    release::stage(candidate, place / "candidate");
     serve_a_bad_one(place, "model_0");
     return true;
   }();

@@ -24,6 +24,7 @@ namespace {
 Opening look(const std::string& candidate, std::int64_t trials = 1) {
   Opening opening;
   opening.candidate = candidate;
+  opening.weights_sha256 = std::string(64, 'c');
   opening.first_bar = parse_utc("2024-01-01").value();
   opening.last_bar = parse_utc("2024-05-31T07:00:00Z").value();
   opening.bars = 3632;
@@ -111,12 +112,18 @@ TEST_CASE("ledger: a look whose process died is finished, not counted again") {
   CHECK(ledger.open(other) == 4);
   CHECK(ledger.open(look("first", 6)) == 5);
   CHECK(ledger.open(look("second", 5)) == 6);
+  other = look("first", 5);
+  other.weights_sha256[0] = 'd';  // trained on
+  CHECK(ledger.open(other) == 7);
+  other.weights_sha256.clear();  // as of a version of this program that did not write it
+  CHECK(ledger.open(other) == 8);
+  CHECK(ledger.open(other) == 9);
   // Two that look at once see the same; once it is concluded, the next look counts.
   ledger.conclude(1, {0.021, 0.4, "refused"});
   const std::string concluded = read_file(ledger.path());
   ledger.conclude(1, {0.021, 0.4, "refused"});
   CHECK(read_file(ledger.path()) == concluded);
-  CHECK(ledger.open(look("first", 5)) == 7);
+  CHECK(ledger.open(look("first", 5)) == 10);
 }
 
 TEST_CASE("ledger: a study's trials are behind every night that chose among them, and count once") {

@@ -114,6 +114,7 @@ Judgement judge(const Candidate& candidate, release::VersionStore& store, releas
 
   release::Opening opening;
   opening.candidate = candidate.label;
+  opening.weights_sha256 = release::actor_hash(candidate.content.actor);
   opening.first_bar = split.first_time;
   opening.last_bar = split.last_time;
   opening.bars = market.bars_in_segments();

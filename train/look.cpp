@@ -49,6 +49,7 @@ std::optional<Look> open_look(const release::Model& model, const env::Market& ma
   const Json::json_pointer candidate("/training/candidate");
   opening.candidate = model.manifest->contains(candidate) ? (*model.manifest)[candidate].get<std::string>()
                                                           : version.filename().string();
+  opening.weights_sha256 = release::actor_hash(model.actor);
   opening.data_sha256 = release::sha256(files_section(bars, market.assets).dump());
   opening.purpose = release::kEvaluation;
   Look look{release::Ledger(deployments, name)};

@@ -4,7 +4,6 @@
 #include <optional>
 
 #include "evaluation/metrics_table.h"
-#include "formats/torch_file.h"
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/lock.h"
@@ -231,9 +230,8 @@ PromoteResult promote_run(const release::VersionStore& store, const PromoteReque
   std::vector<Contender> contenders;
   contenders.push_back(trained_contender(resolved, profile));
   const Contender& contender = contenders[0];
-  const std::string hash =
-      release::sha256(formats::write_torch_bytes(ft_transformer::arrays_of(contender.content.actor), "actor"));
-  if (const auto version = version_of(store, request.name, hash)) return promote_as(*version, request, given);
+  const auto version = version_of(store, request.name, release::actor_hash(contender.content.actor));
+  if (version) return promote_as(*version, request, given);
   if (request.dry_run) {
     require_unseen(resolved, *contender.data);
     return dry_run_of({{"name", request.name}, {"candidate", request.directory.string()}}, *contender.data,
