@@ -45,7 +45,7 @@ std::vector<std::string> words_of(const std::string& text) {
 int sweep(const Arguments& arguments) {
   Options options(
       "sweep --storage URL",
-      "Searches hyperparameters: each trial of the study trains on combinatorial purged splits of the bars and is "
+      "Searches hyperparameters: each trial of the study trains on purged splits of the bars and is "
       "worth what its\nagents earn on the bars they did not see. A setting that is given is fixed; the others are "
       "drawn.");
   options.value(
@@ -60,6 +60,7 @@ int sweep(const Arguments& arguments) {
   options.value("workers", "K", "trials at once, each with its share of threads and memory [1]");
   options.alias("n-jobs,j", "workers");
   options.value("objective", "NAME", "robust, or cappuccino: the existing study's [robust]");
+  options.value("splits", "NAME", "combinatorial, k-fold or walk-forward: 6 of any, purged [combinatorial]");
   options.value("sampler", "NAME", str(join(studies::sampler_names(), ", "), " [tpe]"));
   options.value("pruner", "NAME", str(join(studies::pruner_names(), ", "), " [median]"));
   options.value("pruner-options", "NAME=VALUE,...", "of the pruner, by Optuna's names");
@@ -83,6 +84,7 @@ int sweep(const Arguments& arguments) {
   request.study_name = options.get("study-name");
   request.continue_study = options.has("continue-study");
   request.objective = train::parse_objective(options.get("objective", "robust"));
+  request.splits = train::parse_splits(options.get("splits", "combinatorial"));
   request.trials = whole_number(options, "trials", kTrials);
   request.workers = whole_number(options, "workers", 1);
   request.sampler = options.get("sampler", "tpe");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <numeric>
 
 #include "env/indicators.h"
 #include "env/step_batch.h"
@@ -89,8 +90,8 @@ Splits split_by_time(const env::Market& market, int lookback, const SplitSetting
   return out;
 }
 
-std::vector<CpcvSplit> combinatorial_purged_splits(std::int64_t bars, int folds, int test_folds, std::int64_t purge,
-                                                   std::int64_t embargo) {
+std::vector<PurgedSplit> combinatorial_purged_splits(std::int64_t bars, int folds, int test_folds, std::int64_t purge,
+                                                     std::int64_t embargo) {
   if (!(1 <= test_folds && test_folds < folds && folds <= bars && purge >= 0 && embargo >= 0)) {
     throw Error(Fault::usage,
                 str(bars, " bars in ", folds, " groups with ", test_folds, " test groups, purge ", purge,
@@ -101,9 +102,9 @@ std::vector<CpcvSplit> combinatorial_purged_splits(std::int64_t bars, int folds,
   std::vector<std::int64_t> tested(static_cast<std::size_t>(folds));  // by how many splits so far
   std::vector<bool> chosen(static_cast<std::size_t>(folds));
   std::fill_n(chosen.begin(), test_folds, true);
-  std::vector<CpcvSplit> splits;
+  std::vector<PurgedSplit> splits;
   do {
-    CpcvSplit split;
+    PurgedSplit split;
     std::vector<bool> kept(static_cast<std::size_t>(bars), true);
     for (int group = 0; group < folds; ++group) {
       if (!chosen[group]) continue;
@@ -120,6 +121,25 @@ std::vector<CpcvSplit> combinatorial_purged_splits(std::int64_t bars, int folds,
     }
     splits.push_back(std::move(split));
   } while (std::prev_permutation(chosen.begin(), chosen.end()));
+  return splits;
+}
+
+std::vector<PurgedSplit> walk_forward_splits(std::int64_t bars, int tests, std::int64_t purge, std::int64_t embargo) {
+  const std::int64_t gap = purge + embargo, size = tests >= 1 ? bars / (tests + 1) : 0;
+  if (tests < 1 || purge < 0 || embargo < 0 || size < 1 || bars - tests * size <= gap) {
+    throw Error(Fault::usage, str(bars, " bars in ", tests, " tests after a training, purge ", purge, " and embargo ",
+                                  embargo, ", expected more bars before the first test and no negative number"));
+  }
+  std::vector<PurgedSplit> splits;
+  for (std::int64_t begin = bars - tests * size; begin < bars; begin += size) {
+    PurgedSplit split;
+    split.train.resize(static_cast<std::size_t>(begin - gap));
+    std::iota(split.train.begin(), split.train.end(), std::int64_t{0});
+    split.tests.emplace_back(static_cast<std::size_t>(size));
+    std::iota(split.tests[0].begin(), split.tests[0].end(), begin);
+    split.paths = {0};
+    splits.push_back(std::move(split));
+  }
   return splits;
 }
 

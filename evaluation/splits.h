@@ -1,4 +1,4 @@
-// Which bars may be seen by whom (algorithms.md 3.0), and combinatorial purged cross-validation (3.1).
+// Which bars may be seen by whom (algorithms.md 3.0), purged cross-validation and walk-forward (3.1).
 #pragma once
 
 #include <cstdint>
@@ -39,17 +39,22 @@ struct Splits {
 Splits split_by_time(const env::Market& market, int lookback, const SplitSettings& settings);
 
 // One split. Bars are numbers 0..n-1, ascending.
-struct CpcvSplit {
+struct PurgedSplit {
   std::vector<std::int64_t> train;               // purged and embargoed
   std::vector<std::vector<std::int64_t>> tests;  // the bars of each test group, groups ascending
   std::vector<std::int64_t> paths;               // the backtest path that each test group belongs to
 };
 
 // The C(folds, test_folds) splits in lexicographic order of their test groups; they make C(folds-1, test_folds-1)
-// paths. A training bar is dropped within `purge` bars before a test group and within purge + embargo bars after one.
-// Throws Error(usage) unless 1 <= test_folds < folds <= bars.
-std::vector<CpcvSplit> combinatorial_purged_splits(std::int64_t bars, int folds, int test_folds, std::int64_t purge,
-                                                   std::int64_t embargo);
+// paths; one test group is purged k-fold. A training bar is dropped within `purge` bars before a test group and within
+// purge + embargo bars after one. Throws Error(usage) unless 1 <= test_folds < folds <= bars.
+std::vector<PurgedSplit> combinatorial_purged_splits(std::int64_t bars, int folds, int test_folds, std::int64_t purge,
+                                                     std::int64_t embargo);
+
+// `tests` splits: each of the last `tests` of tests + 1 equal groups (the first takes what the division leaves) is
+// tested after a training on all bars before it but the last purge + embargo. One path. scikit-learn's TimeSeriesSplit
+// with that gap. Throws Error(usage) unless tests >= 1 and every training has a bar.
+std::vector<PurgedSplit> walk_forward_splits(std::int64_t bars, int tests, std::int64_t purge, std::int64_t embargo);
 
 // The market with only these bars, which are numbered over its segments in order (0..bars_in_segments()-1) and
 // ascending. What is not adjacent, in number or in time, becomes segments of its own: no episode joins across a removed

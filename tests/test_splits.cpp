@@ -58,12 +58,47 @@ TEST_CASE("splits: every combinatorial path tests every bar once") {
   constexpr std::int64_t kBars = 43;
   const auto splits = combinatorial_purged_splits(kBars, 5, 3, 2, 1);
   std::vector<std::vector<int>> tested(6, std::vector<int>(kBars));
-  for (const CpcvSplit& split : splits) {
+  for (const PurgedSplit& split : splits) {
     for (std::size_t j = 0; j < split.tests.size(); ++j) {
       for (const std::int64_t bar : split.tests[j]) ++tested.at(split.paths[j])[bar];
     }
   }
   for (const auto& path : tested) CHECK(path == std::vector<int>(kBars, 1));
+}
+
+TEST_CASE("splits: walk-forward trains on what came before, as scikit-learn's TimeSeriesSplit") {
+  std::ifstream file(std::string(RISTRETTO_GOLDEN) + "/algorithms/walk_forward_sklearn.json");
+  const auto cases = nlohmann::json::parse(file)["cases"];
+  REQUIRE(cases.size() == 4);
+  for (const auto& golden : cases) {
+    const std::int64_t gap = golden["gap"];
+    CAPTURE(golden["n"].get<int>());
+    const auto splits = walk_forward_splits(golden["n"], golden["tests"], gap / 2, gap - gap / 2);
+    REQUIRE(splits.size() == golden["splits"].size());
+    for (std::size_t s = 0; s < splits.size(); ++s) {
+      CHECK(splits[s].train == golden["splits"][s]["train"].get<std::vector<std::int64_t>>());
+      REQUIRE(splits[s].tests.size() == 1);
+      CHECK(splits[s].tests[0] == golden["splits"][s]["test"].get<std::vector<std::int64_t>>());
+      CHECK(splits[s].paths == std::vector<std::int64_t>{0});
+    }
+  }
+  CHECK_THROWS_AS(walk_forward_splits(10, 0, 0, 0), Error);
+  CHECK_THROWS_AS(walk_forward_splits(3, 3, 0, 0), Error);
+  CHECK_THROWS_AS(walk_forward_splits(20, 3, 3, 2), Error);  // the first training would be empty
+  CHECK_THROWS_AS(walk_forward_splits(20, 3, 3, -1), Error);
+}
+
+TEST_CASE(
+    "splits: one test group is purged k-fold: every bar is tested once, by a training on all others that are apart") {
+  const auto splits = combinatorial_purged_splits(23, 4, 1, 1, 2);
+  REQUIRE(splits.size() == 4);
+  CHECK(splits[1].tests == std::vector<std::vector<std::int64_t>>{{5, 6, 7, 8, 9}});
+  CHECK(splits[1].train == std::vector<std::int64_t>{0, 1, 2, 3, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22});
+  std::vector<std::int64_t> tested;
+  for (const auto& split : splits) tested.insert(tested.end(), split.tests[0].begin(), split.tests[0].end());
+  std::vector<std::int64_t> all(23);
+  std::iota(all.begin(), all.end(), 0);
+  CHECK(tested == all);
 }
 
 TEST_CASE("splits: impossible combinatorial settings are refused") {

@@ -15,7 +15,8 @@
 namespace ristretto::train {
 namespace {
 
-constexpr int kGroups = 4, kTestGroups = 2;  // 6 splits
+constexpr int kGroups = 4, kTestGroups = 2;  // combinatorial: 6 splits
+constexpr int kFolds = 6;                    // of the other kinds
 constexpr std::int64_t kSeeds = 2;           // of the robust objective
 constexpr double kCostFactor = 2;            // likewise
 constexpr double kSpreadWeight = 0.1;        // of the standard deviation, in both
@@ -67,6 +68,25 @@ ObjectiveKind parse_objective(const std::string& name) {
   throw Error(Fault::usage, str("--objective is '", name, "', expected robust or cappuccino"));
 }
 
+const char* name_of(SplitKind kind) {
+  switch (kind) {
+    case SplitKind::combinatorial:
+      return "combinatorial";
+    case SplitKind::k_fold:
+      return "k-fold";
+    case SplitKind::walk_forward:
+      break;
+  }
+  return "walk-forward";
+}
+
+SplitKind parse_splits(const std::string& name) {
+  for (const SplitKind kind : {SplitKind::combinatorial, SplitKind::k_fold, SplitKind::walk_forward}) {
+    if (name == name_of(kind)) return kind;
+  }
+  throw Error(Fault::usage, str("--splits is '", name, "', expected combinatorial, k-fold or walk-forward"));
+}
+
 double value_so_far(const std::vector<Part>& parts) { return mean_of(excesses_of(parts)); }
 
 double value_of(ObjectiveKind kind, const std::vector<Part>& parts) {
@@ -76,7 +96,7 @@ double value_of(ObjectiveKind kind, const std::vector<Part>& parts) {
   return mean_of(excesses) - kSpreadWeight * spread;
 }
 
-Objective::Objective(ObjectiveKind kind, const Settings& settings, std::int64_t largest_lookback)
+Objective::Objective(ObjectiveKind kind, const Settings& settings, std::int64_t largest_lookback, SplitKind splits)
     : kind_(kind), largest_lookback_(largest_lookback) {
   const Data data = load_data(settings);
   std::vector<env::Segment> seen = data.splits.train.market.segments;
@@ -95,9 +115,17 @@ Objective::Objective(ObjectiveKind kind, const Settings& settings, std::int64_t 
   // Left out where there are none: studies from before they could be given measure the same.
   if (run.slippage_fraction > 0) experiment_ += str(", slippage ", run.slippage_fraction);
   if (run.spread_fraction > 0) experiment_ += str(", spread ", run.spread_fraction);
+  if (splits != SplitKind::combinatorial) experiment_ += str(", splits ", name_of(splits));
   const std::int64_t purge = std::max<std::int64_t>(kPurgeBars, largest_lookback - 1);
-  for (const evaluation::CpcvSplit& split :
-       evaluation::combinatorial_purged_splits(bars_, kGroups, kTestGroups, purge, kEmbargoBars)) {
+  const auto cut = [&] {
+    if (splits == SplitKind::walk_forward) {
+      return evaluation::walk_forward_splits(bars_, kFolds, purge, kEmbargoBars);
+    }
+    const bool k_fold = splits == SplitKind::k_fold;
+    return evaluation::combinatorial_purged_splits(bars_, k_fold ? kFolds : kGroups, k_fold ? 1 : kTestGroups, purge,
+                                                   kEmbargoBars);
+  };
+  for (const evaluation::PurgedSplit& split : cut()) {
     std::vector<std::int64_t> tests;
     for (const std::vector<std::int64_t>& group : split.tests) tests.insert(tests.end(), group.begin(), group.end());
     splits_.push_back({evaluation::with_bars(market, split.train), evaluation::with_bars(market, tests), 0});

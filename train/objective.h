@@ -1,4 +1,4 @@
-// What a trial of a sweep is worth: trainings on combinatorial purged splits, each judged on the bars it did not see.
+// What a trial of a sweep is worth: trainings on purged splits, each judged on the bars it did not see.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,14 @@ enum class ObjectiveKind {
   cappuccino,
 };
 const char* name_of(ObjectiveKind kind);
+
+// How the bars are cut: 6 splits of any kind. combinatorial: 4 groups, 2 of them tested. k_fold: 6 groups, one tested.
+// walk_forward: 7 groups, each but the first tested after a training on those before it.
+enum class SplitKind { combinatorial, k_fold, walk_forward };
+const char* name_of(SplitKind kind);
+// Throws Error(usage) naming the choices.
+SplitKind parse_splits(const std::string& name);
+
 // Throws Error(usage) naming the choices.
 ObjectiveKind parse_objective(const std::string& name);
 inline constexpr int kObjectiveVersion = 2;  // changes where equal settings would get other values
@@ -48,7 +56,8 @@ class Objective {
  public:
   // settings: of the whole sweep; bars, assets, hold-out. largest_lookback: that a trial may draw; all are tested on
   // the same bars and against the same reference. Throws Error(usage) where the bars do not make the splits.
-  Objective(ObjectiveKind kind, const Settings& settings, std::int64_t largest_lookback);
+  Objective(ObjectiveKind kind, const Settings& settings, std::int64_t largest_lookback,
+            SplitKind splits = SplitKind::combinatorial);
 
   ObjectiveKind kind() const { return kind_; }
   std::int64_t parts() const;  // of a whole trial

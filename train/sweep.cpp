@@ -184,7 +184,7 @@ SweepResult sweep(const SweepRequest& request, const Settings& settings) {
   sampler_options.space = space;
   studies::make_sampler(request.sampler, sampler_options, 0);
   prepare_machine(settings);
-  const Objective objective(request.objective, settings, largest_lookback(settings, space));
+  const Objective objective(request.objective, settings, largest_lookback(settings, space), request.splits);
 
   if (!request.start_from.empty()) studies::open_storage(request.storage)->read_study(request.start_from);  // likewise
   const std::unique_ptr<studies::WritableStorage> storage = studies::create_storage(request.storage);
@@ -202,10 +202,11 @@ SweepResult sweep(const SweepRequest& request, const Settings& settings) {
                                   : parse_bytes("memory-budget", settings.run.memory_budget);
   own.run.memory_budget = str(budget / workers);
   const int threads = std::max(1, at::get_num_threads() / static_cast<int>(workers));
-  log::info("train", str("objective ", objective_text(request.objective), ": ", objective.parts(),
-                         " trainings a trial on ", with_thousands(objective.bars()), " bars; ", space.size(),
-                         " parameters; ", workers, workers == 1 ? " worker of " : " workers of ", threads,
-                         threads == 1 ? " thread, " : " threads, ", budget / workers / (1 << 20), " MiB"));
+  log::info("train",
+            str("objective ", objective_text(request.objective), ": ", objective.parts(), " trainings a trial on ",
+                name_of(request.splits), " splits of ", with_thousands(objective.bars()), " bars; ", space.size(),
+                " parameters; ", workers, workers == 1 ? " worker of " : " workers of ", threads,
+                threads == 1 ? " thread, " : " threads, ", budget / workers / (1 << 20), " MiB"));
 
   Heart heart(request.storage);
   Shared shared{request, objective, space, name, heart};

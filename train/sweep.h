@@ -20,6 +20,7 @@ struct SweepRequest {
   bool continue_study = false;  // add to study_name though its values came from another objective
   bool follow = false;  // where study_name measures another experiment: into one beside it, named by its last bar
   ObjectiveKind objective = ObjectiveKind::robust;
+  SplitKind splits = SplitKind::combinatorial;
   std::int64_t trials = 0;   // to be finished by this call
   std::int64_t workers = 1;  // trials at once, each with its share of threads and memory
   std::string sampler = "tpe", pruner = "median";
