@@ -71,6 +71,13 @@ TEST_CASE("promote: a version is judged against what is served now, once for the
     CHECK(read_file(directory.path / "err").find("actor.pth") != std::string::npos);
     CHECK(store.list("model_0").size() == 2);
   }
+  SUBCASE("what is served is not compared on bars that trained it") {
+    auto earlier = small_retrain("model_0");
+    earlier.insert(earlier.end(), {"--holdout-from", "2022-12-01", "--seed", "9"});
+    CHECK(run(earlier) == 3);
+    CHECK(store.served("model_0") == first_id);
+    CHECK(store.history("model_0").back()["reason"].get<std::string>().find("cannot be compared") != std::string::npos);
+  }
   SUBCASE("whoever evaluates a version that is not served on bars that judged nothing of it yet has looked") {
     const auto evaluate = [&](const std::string& version, const std::vector<std::string>& more) {
       std::vector<std::string> arguments = {"evaluate", version, "--bars", kSource + "/data/crypto_1h", "--json"};
@@ -96,6 +103,8 @@ TEST_CASE("promote: a version is judged against what is served now, once for the
     CHECK(record.openings[2].bars > 700);
     CHECK(record.openings[2].result.has_value());
     CHECK(record.looks(judged["training"]["candidate"]) == 2);
+    // By the name of a file in it too.
+    CHECK(evaluate(second + "/actor.safetensors", {"--from", "2023-06-01"}) == 4);
   }
   SUBCASE("what is wrong is said before anything is looked at") {
     CHECK(promote("1") == 0);  // served already

@@ -193,6 +193,47 @@ TEST_CASE("sweep: a study measures one experiment") {
   CHECK(studies::open_storage(storage)->read_study("ristretto-robust").trials.size() == 1);
 }
 
+TEST_CASE("sweep: trials of a study that does not say which bars it saw are no evidence in the next study either") {
+  const TemporaryDirectory directory;
+  const std::string file = (directory.path / "studies.db").string();
+  std::filesystem::copy_file(kSource + "/data/studies/example.db", file);
+  std::filesystem::permissions(file, std::filesystem::perms{0644});
+  std::vector<std::string> command = small_sweep(file, 2);
+  command.insert(command.end(), {"--study-name", "own", "--start-from", "cappuccino_maxgpu"});
+  REQUIRE(finish(start(command, directory.path / "log")) == 0);
+  const auto origin = [&](std::int64_t trial) {
+    return unknown_origin(resolve(StudySource{file, "own", trial}, std::nullopt, {}));
+  };
+  CHECK(origin(0));        // the other study's best
+  CHECK_FALSE(origin(1));  // drawn here, on bars that the study names
+}
+
+TEST_CASE("sweep: what follows the hold-out goes to a study of its own, named by its last bar") {
+  const TemporaryDirectory directory;
+  SweepRequest request;
+  request.storage = (directory.path / "sweep.db").string();
+  request.study_name = "nights";
+  request.trials = 1;
+  const auto swept = [&](const std::string& holdout_from) {
+    std::vector<Given> given;
+    const std::vector<std::string> words = small_sweep("", 1);
+    for (std::size_t i = 5; i + 1 < words.size(); i += 2) {
+      std::string name = words[i].substr(2);
+      std::replace(name.begin(), name.end(), '-', '_');
+      given.push_back({name, words[i + 1], "a test"});
+    }
+    given.push_back({"holdout_from", holdout_from, "a test"});
+    return sweep(request, resolve(std::nullopt, std::nullopt, given).settings).document["study"].get<std::string>();
+  };
+  CHECK(swept("2023-03-01") == "nights");
+  CHECK_THROWS_WITH_AS(swept("2023-04-01"), doctest::Contains("measures another experiment"), Error);
+  request.follow = true;
+  CHECK(swept("2023-03-01") == "nights");
+  CHECK(swept("2023-04-01") == "nights-until-2023-03-31");
+  CHECK(swept("2023-04-01") == "nights-until-2023-03-31");
+  CHECK(studies::open_storage(request.storage)->read_study("nights-until-2023-03-31").trials.size() == 2);
+}
+
 TEST_CASE("sweep: SIGINT ends after the part under way, and the trial is queued again") {
   const TemporaryDirectory directory;
   const std::string storage = (directory.path / "sweep.db").string();
