@@ -100,9 +100,11 @@ void report_plan(const Plan& plan, const Settings& settings, double used_seconds
                          predicted, duration_text(whole)));
   const std::int64_t affordable = plan.affordable_iterations(used_seconds);
   if (plan.budget_seconds <= 0 || affordable >= plan.iterations) return;
-  const std::string holds =
-      str("the time budget of ", duration_text(plan.budget_seconds), shares ? " holds at least " : " holds about ",
-          affordable, " of ", plan.iterations, " iterations");
+  const std::string holds = str("the time budget of ", duration_text(plan.budget_seconds),
+                                affordable == 0 ? " holds less than "
+                                : shares        ? " holds at least "
+                                                : " holds about ",
+                                std::max<std::int64_t>(1, affordable), " of ", plan.iterations, " iterations");
   if (affordable >= kFewIterations) {
     log::info("train", holds);
     return;
