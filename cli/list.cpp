@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <filesystem>
 #include <map>
 
 #include "cli/commands.h"
@@ -21,9 +22,14 @@ int list(const Arguments& arguments) {
   for (const std::string& name : store.names()) {
     release::Json entry = {{"name", name}, {"versions", release::Json::array()}};
     const std::vector<release::Version> versions = store.list(name);
-    if (!options.json())
-      std::printf("%s%s\n", name.c_str(),
-                  versions.empty() ? "  (a directory without versions: the next retrain adopts it)" : "");
+    const char* note = "";
+    if (versions.empty()) {
+      const std::filesystem::path slot = std::filesystem::path(options.get("deployments", "deployments")) / name;
+      note = std::filesystem::exists(std::filesystem::symlink_status(slot))
+                 ? "  (a directory without versions: the next retrain adopts it)"
+                 : "  (nothing is served, no version is there: ristretto history says why)";
+    }
+    if (!options.json()) std::printf("%s%s\n", name.c_str(), note);
     std::map<std::string, std::string> reasons;  // of each version's last promotion, refusal or rollback
     for (const release::Json& event : store.history(name)) {
       const std::string version = release::text_field(event, "version"), reason = release::text_field(event, "reason");

@@ -31,7 +31,7 @@ int promote(const Arguments& arguments) {
   declare_study(options);
   options.value("deployments", "DIR", "where models are served from [deployments]");
   options.value("runs", "DIR", "where runs are kept [runs]");
-  options.value("gates", "FILE", "an INI file of the thresholds that the gates of evidence judge by");
+  options.value("gates", "FILE", "an INI file of the gates' thresholds; ristretto config --gates writes one");
   options.flag("dry-run", "check what needs no look at the hold-out, say what it would be judged by, change nothing");
   options.settings({"bars", "holdout_from", "initial_capital", "fee_fraction", "slippage_fraction", "spread_fraction"});
   if (!options.parse(arguments)) return 0;

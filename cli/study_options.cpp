@@ -31,7 +31,7 @@ std::optional<train::StudySource> study_of(const Options& options) {
 void declare_judging(Options& options) {
   options.value("seeds", "N", "train from N seeds; the one that is median by validation is the candidate [1]");
   options.value("top-trials", "N", "train the study's N best trials; the best by validation is the candidate [1]");
-  options.value("gates", "FILE", "an INI file of the thresholds that the gates of evidence judge by");
+  options.value("gates", "FILE", "an INI file of the gates' thresholds; ristretto config --gates writes one");
 }
 
 }  // namespace ristretto::cli

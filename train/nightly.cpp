@@ -205,7 +205,10 @@ class Nights {
 
  private:
   std::vector<std::string> names() const {
-    const std::vector<std::string> there = store_.names();
+    std::vector<std::string> there = store_.names();
+    std::erase_if(there, [&](const std::string& name) {  // nothing of it ever passed
+      return !fs::exists(fs::symlink_status(request_.deployments / name)) && store_.list(name).empty();
+    });
     for (const std::string& name : request_.names) {
       if (std::find(there.begin(), there.end(), name) == there.end()) {
         throw Error(Fault::usage, str("there is no deployment '", name, "' in ", request_.deployments.string()),
