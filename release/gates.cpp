@@ -90,9 +90,11 @@ std::vector<GateResult> integrity_gates(const IntegrityInputs& inputs, const Thr
 
   const auto at_least = [&](const char* name, double value, const std::string& what, double minimum,
                             const std::string& reason) {
-    gates.push_back(judge(name, value >= minimum, str(value, what), str("at least ", minimum), reason));
+    gates.push_back(judge(name, value >= minimum, str(value, what), str("at least ", minimum),
+                          str(value, what, ", expected at least ", minimum, ": ", reason)));
   };
-  const char* const idle = "it hardly trades on the unseen bars: its largest order may be below the smallest allowed";
+  const char* const idle =
+      "it hardly trades on the unseen bars, as where its largest order is below the smallest allowed";
   at_least("orders", static_cast<double>(inputs.orders), " orders", thresholds.orders_minimum, idle);
   at_least("turnover", inputs.turnover, " of the account", thresholds.turnover_minimum, idle);
   at_least("trading_bars", inputs.trading_bars, " of the bars", thresholds.trading_bars_minimum, idle);
