@@ -12,7 +12,8 @@
 namespace ristretto::agents {
 namespace {
 
-constexpr std::int64_t kFewColumns = 16;  // in or out: below, the product is no work
+constexpr std::int64_t kFewColumns = 16;        // in or out: below, the product is no work
+constexpr std::int64_t kFewWeights = 1L << 16;  // below, packing is dearer than what it gives
 constexpr std::int64_t kManyWeights =
     1L << 18;  // of them, few rows pay too: below, the call is dearer than the product
 constexpr std::int64_t kManyRows = 512;
@@ -60,13 +61,14 @@ at::Tensor plain(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
 
 PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias) : weight_(weight), bias_(bias) {
   const bool type = weight.scalar_type() == at::kFloat || weight.scalar_type() == at::kBFloat16;
-  if (!weight.is_cpu() || !type || std::min(weight.size(0), weight.size(1)) < kFewColumns || !operators().pack) return;
-  packed_ = operators().pack->call(weight.contiguous(), kManyRows);
+  packs_ = weight.is_cpu() && type && std::min(weight.size(0), weight.size(1)) >= kFewColumns &&
+           weight.numel() >= kFewWeights && operators().pack;
 }
 
 at::Tensor PackedLinear::operator()(const at::Tensor& x, bool relu) const {
   const bool pays = x.size(0) >= kManyRows || weight_.numel() >= kManyWeights;
-  if (!packed_.defined() || !pays) return plain(x, weight_, bias_, relu);
+  if (!packs_ || !pays) return plain(x, weight_, bias_, relu);
+  if (!packed_.defined()) packed_ = operators().pack->call(weight_.contiguous(), kManyRows);
   const std::optional<at::Tensor> bias = bias_.defined() ? std::optional(bias_) : std::nullopt;
   return operators().linear->call(x, packed_, bias, relu ? "relu" : "none", c10::List<std::optional<at::Scalar>>(), "");
 }

@@ -13,13 +13,16 @@ class PackedLinear {
  public:
   PackedLinear() = default;
   // weight [out, in], bias [out] or undefined; both float32 or bfloat16, without gradients. Where this LibTorch or the
-  // device has no such products, or they pay for no number of rows, the plain one is used.
+  // device has no such products, or they do not pay, the plain one is used. Packed when that pays for the first time:
+  // the weight must not change from here on.
   PackedLinear(const at::Tensor& weight, const at::Tensor& bias);
-  // x [B, in] of the weight's type -> [B, out] of the same; relu: of that, max(0, .).
+  // Of one thread at a time. x [B, in] of the weight's type -> [B, out] of the same; relu: of that, max(0, .).
   at::Tensor operator()(const at::Tensor& x, bool relu) const;
 
  private:
-  at::Tensor weight_, bias_, packed_;
+  at::Tensor weight_, bias_;
+  bool packs_ = false;
+  mutable at::Tensor packed_;
 };
 
 // The same of a weight that is used once: it is packed where x has so many rows that this pays.

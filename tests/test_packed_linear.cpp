@@ -48,7 +48,7 @@ Policy policy_of(Activation activation) {
 TEST_CASE("packed linear: is LibTorch's linear, for few rows and many, with a bias and without") {
   const at::NoGradGuard no_grad;
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kDouble})
-    for (const auto& [in, out] : {std::pair{512, 512}, std::pair{40, 48}, std::pair{512, 9}})
+    for (const auto& [in, out] : {std::pair{512, 512}, std::pair{300, 256}, std::pair{40, 48}, std::pair{512, 9}})
       for (const std::int64_t rows : {1, 8, 600, 2050}) {
         CAPTURE(in);
         CAPTURE(rows);
@@ -69,6 +69,7 @@ TEST_CASE("packed linear: a weight that changes later changes nothing") {
   const at::Tensor weight = numbers({512, 512}), x = numbers({8, 512});
   const at::Tensor expected = at::linear(x, weight);
   const PackedLinear packed(weight, {});
+  packed(x, false);
   weight.zero_();
   // With the plain product it would: LibTorch of the wheels has oneDNN's, and this test sees to it that it is found.
   CHECK(deviation(packed(x, false), expected) < kRounding);
