@@ -27,14 +27,22 @@ int list(const Arguments& arguments) {
       const std::filesystem::path slot = std::filesystem::path(options.get("deployments", "deployments")) / name;
       note = std::filesystem::exists(std::filesystem::symlink_status(slot))
                  ? "  (a directory without versions: the next retrain adopts it)"
-                 : "  (nothing is served, no version is there: ristretto history says why)";
+                 : "  (nothing is served, no version is there)";
     }
     if (!options.json()) std::printf("%s%s\n", name.c_str(), note);
     std::map<std::string, std::string> reasons;  // of each version's last promotion, refusal or rollback
+    release::Json candidate;  // the newest that was judged, where it was refused before it became a version
     for (const release::Json& event : store.history(name)) {
       const std::string version = release::text_field(event, "version"), reason = release::text_field(event, "reason");
+      const std::string kind = release::text_field(event, "event");
       if (!reason.empty()) reasons[version] = reason;
+      if (kind == "refusal" && version.empty()) {
+        candidate = {{"time", release::text_field(event, "time")}, {"reason", reason}};
+      } else if (kind == "publication" || kind == "refusal" || kind == "promotion") {
+        candidate = nullptr;
+      }
     }
+    entry["refused_candidate"] = candidate;
     for (const release::Version& version : versions) {
       entry["versions"].push_back({{"id", version.id},
                                    {"status", version.status},
@@ -47,6 +55,11 @@ int list(const Arguments& arguments) {
                     version.created.c_str(), version.parent.empty() ? "" : str("  after ", version.parent).c_str());
         if (!reasons[version.id].empty()) std::printf("      %s\n", plain(reasons[version.id]).c_str());
       }
+    }
+    if (!options.json() && !candidate.is_null()) {
+      std::printf("    refused, no version of its own     %s\n      %s\n",
+                  release::text_field(candidate, "time").c_str(),
+                  plain(release::text_field(candidate, "reason")).c_str());
     }
     if (options.has("check")) {
       for (const std::string& problem : store.check(name)) {

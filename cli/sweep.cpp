@@ -103,13 +103,8 @@ int sweep(const Arguments& arguments) {
     settings.run.time_budget.clear();
   }
   if (options.has("dry-run")) {
-    release::Json document = {{"space", release::Json::object()}};
-    std::string text;
-    for (const auto& [name, range] : train::search_space(settings, request.space)) {
-      document["space"][name] = train::text_of(range);
-      text += str(padded_right(name, 22), " ", train::text_of(range), "\n");
-    }
-    std::printf("%s", options.json() ? text_of(document).c_str() : text.c_str());
+    const train::SweepResult plan = train::plan_of(request, settings);
+    std::printf("%s", options.json() ? text_of(plan.document).c_str() : plan.text.c_str());
     return 0;
   }
   const train::SweepResult result = train::sweep(request, settings);

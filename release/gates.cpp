@@ -33,7 +33,8 @@ GateResult judge(const char* name, bool passed, const std::string& value, const 
   return {name, passed, value, threshold, passed ? "" : reason};
 }
 
-// |w - w'| / |w'| over the actor's weights; nothing where they have other names or shapes, or the other does not load.
+// |w - w'| / |w'| over the actor's weights; nothing where they have other names or shapes, or the other does not load
+// or is not finite: what is broken keeps nobody from its place.
 std::optional<double> distance_from_served(const Model& model, const std::filesystem::path& served) {
   std::optional<Model> other;
   try {
@@ -49,6 +50,7 @@ std::optional<double> distance_from_served(const Model& model, const std::filesy
     difference += (now - before).square().sum().item<double>();
     length += before.square().sum().item<double>();
   }
+  if (!std::isfinite(length) || length == 0) return std::nullopt;
   return std::sqrt(difference / length);
 }
 
@@ -108,16 +110,18 @@ std::vector<GateResult> integrity_gates(const IntegrityInputs& inputs, const Thr
            "too few to have learned");
   at_least("weights_changed", inputs.relative_weight_change, "", thresholds.weight_change_minimum,
            "the weights are those that training began with");
+  std::optional<double> distance;
   of_model("differs_from_served", str("at least ", thresholds.served_distance_minimum), [&]() -> std::string {
     if (!inputs.served) return "nothing is served";
-    const std::optional<double> distance = distance_from_served(*model, *inputs.served);
-    if (!distance) return "what is served has other weights, or does not load";
+    distance = distance_from_served(*model, *inputs.served);
+    if (!distance) return "what is served has other weights, or is broken";
     if (!(*distance >= thresholds.served_distance_minimum)) {
       throw Error(Fault::refused, str("its weights are ", *distance, " from those of ", inputs.served->string(),
                                       ", which is served: it is the same model"));
     }
     return str(*distance);
   });
+  if (distance) gates.back().value = str(*distance);
   of_model("layout", "that of the environment it is served in", [&] {
     if (!model->layout) throw Error(Fault::incompatible, "its layout is not known");
     const std::string other = env::difference(*model->layout, inputs.environment_layout);

@@ -11,8 +11,12 @@
 #include <string>
 #include <vector>
 
+#include "platform/atomic_file.h"
 #include "platform/lock.h"
 #include "platform/text.h"
+#include "release/thresholds.h"
+#include "release/versions.h"
+#include "release_fixture.h"
 
 namespace ristretto {
 namespace {
@@ -474,6 +478,56 @@ TEST_CASE("cli: bash completes commands, options and first arguments") {
       "complete_words ristretto list x\n");  // nothing: bash's own file names
   CHECK(ran.out == "retrain\n--storage --study-name --state\ntop trials\n\n");
   CHECK(ran.err.empty());
+}
+
+TEST_CASE("cli: list says why each version was served or refused, and why the newest candidate became none") {
+  const release::Scratch scratch;
+  release::VersionStore store(scratch.path());
+  const std::string list = "list --deployments " + in_quotes(scratch.path());
+  store.refuse("model_0", std::nullopt, "orders: 1 orders, expected at least 10");
+  const Json none = document_of(list)[0];
+  CHECK(none["versions"].empty());
+  CHECK(none["refused_candidate"]["reason"] == "orders: 1 orders, expected at least 10");
+  CHECK(contains(run(list).out, "orders: 1 orders"));
+
+  const auto publish = [&](double tag) {
+    release::stage(release::small_content(agents::Network::mlp, tag), scratch / "staged");
+    return store.publish("model_0", scratch / "staged", {store.served("model_0"), "unproven"});
+  };
+  const std::string first = publish(0.1);
+  store.serve("model_0", first, std::nullopt, "the first version");
+  const std::string second = publish(0.2);
+  store.refuse("model_0", second, "not better: 0.1 against 0.2");
+  const Json judged = document_of(list)[0];
+  CHECK(judged["refused_candidate"].is_null());
+  CHECK(judged["versions"][0]["reason"] == "the first version");
+  CHECK(judged["versions"][1]["reason"] == "not better: 0.1 against 0.2");
+  const std::string text = run(list).out;
+  CHECK(contains(text, "not better"));
+  CHECK(text.find("* " + first) < text.find("the first version"));
+  CHECK(text.find(second) < text.find("not better"));
+  CHECK(!contains(text, "orders: 1 orders"));
+
+  store.refuse("model_0", std::nullopt, "finite: net.0.weight holds NaN");
+  CHECK(document_of(list)[0]["refused_candidate"]["reason"] == "finite: net.0.weight holds NaN");
+  CHECK(contains(run(list).out, "finite: net.0.weight holds NaN"));
+}
+
+TEST_CASE("cli: config --gates is a file for --gates, with every threshold's default") {
+  const Scratch scratch;
+  const Ran ran = run("config --gates");
+  CHECK(ran.code == 0);
+  write_file_atomically(scratch.path / "gates.ini", ran.out);
+  const release::Thresholds read = release::read_thresholds(scratch.path / "gates.ini"), defaults;
+  const Json document = document_of("config --gates");
+  CHECK(document.size() == release::threshold_table().size());
+  for (const release::ThresholdRow& row : release::threshold_table()) {
+    CAPTURE(row.name);
+    CHECK(contains(ran.out, str(row.name, " = ")));
+    CHECK(contains(ran.out, row.help));
+    CHECK(read.*(row.member) == defaults.*(row.member));
+    CHECK(document[row.name]["value"] == defaults.*(row.member));
+  }
 }
 
 TEST_CASE("cli: what computes nothing prints one document with --json") {

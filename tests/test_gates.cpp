@@ -8,6 +8,7 @@
 #include "env/layout.h"
 #include "platform/error.h"
 #include "release/gates.h"
+#include "release/served_actor.h"
 #include "release_fixture.h"
 
 using namespace ristretto;
@@ -109,11 +110,33 @@ TEST_CASE("gates: the same weights again do not replace what is served") {
     return refusals(integrity_gates(inputs));
   };
   CHECK(against(small_content(Network::mlp)).starts_with("differs_from_served: its weights are 0 from those of"));
+  IntegrityInputs same = good_inputs(scratch / "v");
+  same.served = scratch / "served";
+  CHECK(integrity_gates(same)[10].value == "0");
   Content moved = small_content(Network::mlp);
   moved.actor = moved.actor.clone();
   moved.actor.at("net.2.weight").mul_(1.001);
   CHECK(against(moved).empty());
   CHECK(against(small_content(Network::ft_transformer)).empty());
+}
+
+TEST_CASE("gates: NaN in what is served keeps nobody from its place") {
+  const Scratch scratch;
+  const std::filesystem::path served = std::filesystem::path(RISTRETTO_GOLDEN) / "deployments/broken/nan_weight";
+  const Model broken = load(served);
+  Content content;
+  content.architecture = broken.architecture;
+  content.layout = served_layout(broken).value();
+  content.rules.assets = static_cast<int>(content.layout.assets.size());
+  content.rules.lookback = static_cast<int>(content.layout.lookback);
+  content.actor = broken.actor.clone();
+  for (const auto& [name, weight] : content.actor) weight.nan_to_num_();
+  content.probe_states = some_states(kMinimumProbeRows, content.layout.size());
+  stage(content, scratch / "v");
+  IntegrityInputs inputs = good_inputs(scratch / "v");
+  inputs.environment_layout = content.layout;
+  inputs.served = served;
+  CHECK(refusals(integrity_gates(inputs)).empty());
 }
 
 TEST_CASE("gates: the thresholds of integrity are those of the file, and the default file has them all") {

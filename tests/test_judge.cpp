@@ -5,6 +5,7 @@
 #include "release_fixture.h"
 #include "train/contenders.h"
 #include "train/judge.h"
+#include "train/record.h"
 
 namespace ristretto::train {
 
@@ -52,6 +53,28 @@ TEST_CASE("judge: what a candidate was chosen among is read back as it was writt
     write_file_atomically(file, damaged);
     CHECK_THROWS_WITH_AS(read_background(file), doctest::Contains("evidence.json"), Error);
   }
+}
+
+TEST_CASE("judge: every gate of both kinds is printed with its verdict, value, threshold and reason") {
+  const std::string text =
+      text_of({{"orders", false, "1 orders", "at least 10", "it hardly trades"}},
+              {{"seeds", false, "", "at least 5", "none", true}, {"costs_1x", true, "0.5", "0", ""}});
+  CHECK(text ==
+        "\nintegrity: 0 of 1 gates passed\n"
+        "  orders               refused     1 orders; at least 10: it hardly trades\n"
+        "evidence: 1 of 2 gates passed\n"
+        "  seeds                no evidence at least 5: none\n"
+        "  costs_1x             passed      0.5; 0\n");
+}
+
+TEST_CASE("judge: what a proven version does not give way to is refused for the gates that it did not pass") {
+  Judgement judgement;
+  judgement.champion.state = release::Served::proven;
+  judgement.evidence = {{"overfitting", false}, {"drawdown", true}, {"seeds", false, "", "", "none", true}};
+  const release::Verdict verdict = decide(judgement, {{"loads", true}}).verdict;
+  CHECK_FALSE(verdict.serve);
+  CHECK(verdict.reason.ends_with("gives way to evidence only; it did not pass overfitting, seeds"));
+  CHECK(decide(judgement, {{"loads", false}}).verdict.reason == "it fails integrity");
 }
 
 TEST_CASE("judge: integrity and evidence stand in one list, each with its kind") {

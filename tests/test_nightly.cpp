@@ -16,6 +16,8 @@
 #include "platform/text.h"
 #include "release/ledger.h"
 #include "release/versions.h"
+#include "studies/storage.h"
+#include "train/sweep.h"
 #include "train/webhook.h"
 
 namespace ristretto::train {
@@ -109,6 +111,33 @@ TEST_CASE("nightly: what has new bars is retrained and judged on the old hold-ou
   CHECK(page.find("href=\"../../model_0") != std::string::npos);
   CHECK(page.find("file://") == std::string::npos);
   CHECK(place.store().check("model_0").empty());
+}
+
+TEST_CASE("nightly: trials that a night adds to a study are measured on splits as its own are") {
+  Place place;
+  write_bars(place.directory.path, 48);
+  place.deploy("model_0", "bars");
+  std::vector<std::string> sweep = small_night("bars", {"--storage", "sweep.db", "--net-dimension", "16"});
+  const std::vector<std::string> night = [&] {
+    std::vector<std::string> arguments = sweep;
+    arguments.insert(arguments.end(), {"--study-name", "ristretto-robust", "--sweep-trials", "1"});
+    return arguments;
+  }();
+  sweep[0] = "sweep";
+  sweep.insert(sweep.end(), {"--trials", "1", "--splits", "walk-forward"});
+  REQUIRE(place.run(sweep) == 0);
+  CHECK(place.document["splits"] == "walk-forward");
+  write_bars(place.directory.path, 0);
+  const int code = place.run(night);
+  CAPTURE(place.errors());
+  CHECK((code == 0 || code == 3));
+  const std::string file = (place.directory.path / "sweep.db").string();
+  std::size_t trials = 0;
+  for (const std::string& name : studies::open_storage(file)->study_names()) {
+    CHECK(splits_of(file, name) == SplitKind::walk_forward);
+    trials += studies::open_storage(file)->read_study(name).trials.size();
+  }
+  CHECK(trials == 2);
 }
 
 TEST_CASE("nightly: a hold-out that has grown by a quarter begins anew, and each night has a seed of its own") {

@@ -178,6 +178,57 @@ TEST_CASE("sweep: splits never see the hold-out, and training bars stay away fro
   }
 }
 
+TEST_CASE("sweep: walk-forward trains on the past alone, k-fold tests each group once, and a plan says so") {
+  const Settings settings =
+      resolve(std::nullopt, std::nullopt, {{"bars", kSource + "/data/crypto_1h", "test"}, {"lookback", "1", "test"}})
+          .settings;
+  const Objective walk(ObjectiveKind::robust, settings, 1, SplitKind::walk_forward);
+  const Objective folds(ObjectiveKind::robust, settings, 1, SplitKind::k_fold);
+  const Objective pairs(ObjectiveKind::robust, settings, 1);
+  CHECK(walk.parts() == 12);
+  CHECK(folds.parts() == 12);
+  constexpr std::int64_t kGapBars = 24 + 48;  // purge and embargo
+  constexpr double kShortSegments = 1e-3;     // of the bars: a segment of one or two is not tested
+  std::int64_t tested = 0, before = 0;
+  for (std::int64_t split = 0; split < walk.splits(); ++split) {
+    const env::Market test = walk.test_bars(settings, split);
+    const std::vector<env::Segment>& train = walk.training_bars(split).segments;
+    CHECK(train.front().begin == 0);
+    CHECK(train.back().end + kGapBars <= test.segments.front().begin);
+    CHECK(test.segments.front().begin >= before);
+    before = test.segments.back().end;
+    tested += test.bars_in_segments();
+  }
+  CHECK(static_cast<double>(tested) ==
+        doctest::Approx(6.0 / 7 * static_cast<double>(walk.bars())).epsilon(kShortSegments));
+  tested = 0;
+  for (std::int64_t split = 0; split < folds.splits(); ++split) {
+    tested += folds.test_bars(settings, split).bars_in_segments();
+  }
+  CHECK(static_cast<double>(tested) == doctest::Approx(static_cast<double>(folds.bars())).epsilon(kShortSegments));
+
+  CHECK(walk.experiment() == pairs.experiment() + ", splits walk-forward");
+  CHECK(folds.experiment() == pairs.experiment() + ", splits k-fold");
+  SweepRequest request;
+  request.splits = SplitKind::walk_forward;
+  const SweepResult plan = plan_of(request, settings);
+  CHECK(plan.document["experiment"] == walk.experiment());
+  CHECK(plan.document["trainings_a_trial"] == 12);
+  CHECK(plan.document["splits"]["kind"] == "walk-forward");
+  REQUIRE(plan.document["splits"]["bars"].size() == 6);
+  const auto& last = plan.document["splits"]["bars"][5];
+  CHECK(last["train"].front().front() == "2021-04-06T06:00:00Z");
+  CHECK(last["train"].back().back() < last["test"].front().front());
+  CHECK(last["test"].back().back() == "2023-02-28T07:00:00Z");
+  CHECK(plan.text.find("robust v2, walk-forward splits: 12 trainings a trial\n") != std::string::npos);
+  CHECK(plan.document["space"]["gamma"] == text_of(*studies::find_range(search_space(settings, {}), "gamma")));
+
+  CHECK(fault_of([] { parse_splits("walk"); }) == "--splits is 'walk', expected combinatorial, k-fold or walk-forward");
+  CHECK(fault_of([&] {
+          Objective(ObjectiveKind::cappuccino, settings, 1, SplitKind::k_fold);
+        }).starts_with("--splits is k-fold, but the cappuccino objective"));
+}
+
 TEST_CASE("sweep: a study measures one experiment") {
   const TemporaryDirectory directory;
   const std::string storage = (directory.path / "sweep.db").string();
@@ -186,6 +237,10 @@ TEST_CASE("sweep: a study measures one experiment") {
   std::vector<std::string> other = small_sweep(storage, 1);
   other.insert(other.end(), {"--fee-fraction", "0"});
   CHECK(finish(start(other, log)) == static_cast<int>(Fault::usage));
+  other = small_sweep(storage, 1);
+  other.insert(other.end(), {"--splits", "walk-forward"});
+  CHECK(finish(start(other, log)) == static_cast<int>(Fault::usage));
+  CHECK(splits_of(storage, "ristretto-robust") == SplitKind::combinatorial);
   std::vector<std::string> fixed = small_sweep(storage, 1);  // batch_size was one number, now it would be a choice
   for (std::string& word : fixed)
     word = word == "--batch-size" ? "--space" : word == "1024" ? "batch_size=512,1024" : word;

@@ -222,9 +222,16 @@ release::Json gates_json(const std::vector<release::GateResult>& integrity,
 
 Decision decide(const Judgement& judgement, std::vector<release::GateResult> integrity) {
   integrity.insert(integrity.end(), judgement.sanity.begin(), judgement.sanity.end());
-  const release::Verdict verdict =
-      release::decide(judgement.champion.state, release::all_passed(integrity), judgement.candidate_value,
-                      judgement.champion_value, release::all_passed(judgement.evidence));
+  const bool whole = release::all_passed(integrity);
+  release::Verdict verdict = release::decide(judgement.champion.state, whole, judgement.candidate_value,
+                                             judgement.champion_value, release::all_passed(judgement.evidence));
+  if (!verdict.serve && whole && judgement.champion.state == release::Served::proven) {
+    std::vector<std::string> names;
+    for (const release::GateResult& gate : judgement.evidence) {
+      if (!gate.passed) names.push_back(gate.name);
+    }
+    verdict.reason += "; it did not pass " + join(names, ", ");
+  }
   Json gates = gates_json(integrity, judgement.evidence);
   return {std::move(integrity), verdict, std::move(gates)};
 }

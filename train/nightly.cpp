@@ -278,6 +278,7 @@ class Nights {
         sweeping.seconds = request_.seconds * kSweepShare;
         sweeping.command = request_.command;
         sweeping.follow = true;  // the hold-out moves on
+        sweeping.splits = splits_of(source_->storage, before.study_name);
         sweeping.start_from = before.study_name;
         sweeping.start_count = request_.top_trials;
         const SweepResult result = sweep(sweeping, resolve(std::nullopt, std::nullopt, layers).settings);

@@ -98,6 +98,12 @@ double value_of(ObjectiveKind kind, const std::vector<Part>& parts) {
 
 Objective::Objective(ObjectiveKind kind, const Settings& settings, std::int64_t largest_lookback, SplitKind splits)
     : kind_(kind), largest_lookback_(largest_lookback) {
+  if (kind == ObjectiveKind::cappuccino && splits != SplitKind::combinatorial) {
+    throw Error(Fault::usage,
+                str("--splits is ", name_of(splits),
+                    ", but the cappuccino objective is the existing study's, whose splits are combinatorial"),
+                "--objective robust takes all of them");
+  }
   const Data data = load_data(settings);
   std::vector<env::Segment> seen = data.splits.train.market.segments;
   const std::vector<env::Segment>& validation = data.splits.validation.market.segments;
@@ -146,10 +152,7 @@ double Objective::reference_on(const env::Market& test, const Settings& settings
                                         : sharpe_of_study(reference.log_returns);
 }
 
-std::int64_t Objective::parts() const {
-  const auto splits = static_cast<std::int64_t>(splits_.size());
-  return kind_ == ObjectiveKind::robust ? splits * kSeeds : splits;
-}
+std::int64_t Objective::parts() const { return kind_ == ObjectiveKind::robust ? splits() * kSeeds : splits(); }
 
 const env::Market& Objective::training_bars(std::int64_t part) const { return split_of(part).train; }
 
@@ -165,10 +168,9 @@ env::Market Objective::test_bars(const Settings& settings, std::int64_t part) co
 }
 
 Part Objective::judge(const Settings& settings, std::int64_t part, const evaluation::Actor& actor) const {
-  const auto splits = static_cast<std::int64_t>(splits_.size());
   Part out;
-  out.split = part % splits;
-  out.seed = settings.run.seed + part / splits;
+  out.split = part % splits();
+  out.seed = settings.run.seed + part / splits();
   out.reference = split_of(part).reference;
   const env::Rules rules = evaluation::with_costs(rules_of(settings), kind_ == ObjectiveKind::robust ? kCostFactor : 1);
   const evaluation::Backtest agent = evaluation::backtest(test_bars(settings, part), layout_of(settings), rules, actor);
@@ -181,7 +183,7 @@ Part Objective::judge(const Settings& settings, std::int64_t part, const evaluat
 
 Part Objective::measure(const Settings& settings, std::int64_t part) const {
   Settings trained = settings;
-  trained.run.seed += part / static_cast<std::int64_t>(splits_.size());
+  trained.run.seed += part / splits();
   Profile profile;
   Trainer trainer(trained, training_bars(part), {}, {}, profile, Trainer::Manner::background);
   const Stopwatch watch;

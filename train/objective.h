@@ -55,12 +55,14 @@ double value_so_far(const std::vector<Part>& parts);
 class Objective {
  public:
   // settings: of the whole sweep; bars, assets, hold-out. largest_lookback: that a trial may draw; all are tested on
-  // the same bars and against the same reference. Throws Error(usage) where the bars do not make the splits.
+  // the same bars and against the same reference. Throws Error(usage) where the bars do not make the splits, and for
+  // other splits than the existing study's with its objective.
   Objective(ObjectiveKind kind, const Settings& settings, std::int64_t largest_lookback,
             SplitKind splits = SplitKind::combinatorial);
 
   ObjectiveKind kind() const { return kind_; }
-  std::int64_t parts() const;  // of a whole trial
+  std::int64_t parts() const;  // of a whole trial: the splits with the first seed, then with the next
+  std::int64_t splits() const { return static_cast<std::int64_t>(splits_.size()); }
   std::int64_t bars() const { return bars_; }
   std::int64_t last_time() const { return last_time_; }  // of the bars that are seen, seconds since 1970, UTC
   // What else a value depends on: bars, money, costs, steps. Trials of one study have it in common.

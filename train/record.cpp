@@ -120,19 +120,18 @@ std::string text_of(const Judgement& judgement, const Data& data) {
 }
 
 std::string text_of(const std::vector<GateResult>& integrity, const std::vector<GateResult>& evidence) {
-  std::string text = "\ngates: ";
-  for (const GateResult& gate : integrity) text += str(gate.name, gate.passed ? " ok  " : " REFUSED  ");
-  const auto passed =
-      std::count_if(evidence.begin(), evidence.end(), [](const GateResult& gate) { return gate.passed; });
-  text += str("\nevidence: ", passed, " of ", evidence.size(), " gates passed\n");
-  for (const GateResult& gate : evidence) {
-    std::string name = gate.name, verdict = verdict_of(gate);
-    name.resize(21, ' ');
-    verdict.resize(12, ' ');
-    text += str("  ", name, verdict, gate.value.empty() ? "" : str(gate.value, "; "), gate.threshold);
-    if (!gate.passed) text += str(": ", gate.reason);
-    text += "\n";
-  }
+  std::string text = "\n";
+  const auto add = [&](const char* kind, const std::vector<GateResult>& gates) {
+    const auto passed = std::count_if(gates.begin(), gates.end(), [](const GateResult& gate) { return gate.passed; });
+    text += str(kind, ": ", passed, " of ", gates.size(), " gates passed\n");
+    for (const GateResult& gate : gates) {
+      text += str("  ", padded_right(gate.name, 21), padded_right(verdict_of(gate), 12),
+                  gate.value.empty() ? "" : str(gate.value, "; "), gate.threshold,
+                  gate.passed ? "" : str(": ", gate.reason), "\n");
+    }
+  };
+  add("integrity", integrity);
+  add("evidence", evidence);
   return text;
 }
 

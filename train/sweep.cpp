@@ -25,6 +25,7 @@ namespace {
 using formats::Json;
 
 constexpr const char* kExperiment = "ristretto:experiment";
+constexpr const char* kSplits = "ristretto:splits";  // of studies without it: combinatorial
 
 Json text_json(const std::string& text) { return studies::json_of(agents::Value(text)); }
 
@@ -48,6 +49,7 @@ void mark(studies::WritableStorage& storage, std::int64_t study, const SweepRequ
   };
   write(studies::kObjectiveAttribute, objective_text(request.objective));
   write(kExperiment, objective.experiment());
+  write(kSplits, name_of(request.splits));
   write(studies::kSeenUntilAttribute, iso_utc(objective.last_time()));
   write("ristretto:command", request.command);
   write("ristretto:settings", settings.as_ini());
@@ -173,16 +175,73 @@ std::int64_t largest_lookback(const Settings& settings, const studies::SearchSpa
   return largest;
 }
 
+// The times of the first and the last bar of each block: what ends at a gap and goes on behind it is one.
+std::vector<std::pair<std::string, std::string>> blocks_of(const env::Market& market) {
+  std::vector<std::pair<std::string, std::string>> blocks;
+  std::int64_t end = -1;
+  for (const env::Segment& segment : market.segments) {
+    const auto time = [&](std::int64_t row) { return iso_utc(market.time[static_cast<std::size_t>(row)]); };
+    if (segment.begin != end) blocks.emplace_back(time(segment.begin), "");
+    blocks.back().second = time(segment.end - 1);
+    end = segment.end;
+  }
+  return blocks;
+}
+
+std::string in_words(const env::Market& market) {
+  std::vector<std::string> blocks;
+  for (const auto& [first, last] : blocks_of(market)) blocks.push_back(str(first, " to ", last));
+  return str(with_thousands(market.bars_in_segments()), " bars, ", join(blocks, " and "));
+}
+
+// Everything of a request that can be wrong without reading a study.
+studies::SearchSpace checked_space(const SweepRequest& request, const Settings& settings) {
+  const studies::SearchSpace space = search_space(settings, request.space);
+  studies::make_pruner(request.pruner, request.pruner_options);
+  studies::SamplerOptions sampler_options;
+  sampler_options.space = space;
+  studies::make_sampler(request.sampler, sampler_options, 0);
+  return space;
+}
+
 }  // namespace
+
+SplitKind splits_of(const std::string& storage, const std::string& study_name) {
+  const std::string text = text_attribute(studies::open_storage(storage)->read_study(study_name), kSplits);
+  return text.empty() ? SplitKind::combinatorial : parse_splits(text);
+}
+
+SweepResult plan_of(const SweepRequest& request, const Settings& settings) {
+  const studies::SearchSpace space = checked_space(request, settings);
+  const std::int64_t lookback = largest_lookback(settings, space);
+  const Objective objective(request.objective, settings, lookback, request.splits);
+  Settings longest = settings;  // whose test bars are those that every trial decides
+  longest.hyperparameters.lookback = lookback;
+  SweepResult plan;
+  plan.document = {{"objective", objective_text(request.objective)},
+                   {"experiment", objective.experiment()},
+                   {"trainings_a_trial", objective.parts()},
+                   {"splits", {{"kind", name_of(request.splits)}}}};
+  plan.text = str("objective ", objective_text(request.objective), ", ", name_of(request.splits),
+                  " splits: ", objective.parts(), " trainings a trial\n");
+  for (std::int64_t split = 0; split < objective.splits(); ++split) {
+    const env::Market& train = objective.training_bars(split);
+    const env::Market test = objective.test_bars(longest, split);
+    plan.document["splits"]["bars"].push_back({{"train", blocks_of(train)}, {"test", blocks_of(test)}});
+    plan.text +=
+        str("  split ", split + 1, " trains on ", in_words(train), "\n", "          tests on  ", in_words(test), "\n");
+  }
+  for (const auto& [name, range] : space) {
+    plan.document["space"][name] = text_of(range);
+    plan.text += str(padded_right(name, 22), " ", text_of(range), "\n");
+  }
+  return plan;
+}
 
 SweepResult sweep(const SweepRequest& request, const Settings& settings) {
   if (request.trials < 1) throw Error(Fault::usage, str("--trials is ", request.trials, ", expected 1 or more"));
   if (request.workers < 1) throw Error(Fault::usage, str("--workers is ", request.workers, ", expected 1 or more"));
-  const studies::SearchSpace space = search_space(settings, request.space);
-  studies::make_pruner(request.pruner, request.pruner_options);  // its errors before anything is written
-  studies::SamplerOptions sampler_options;
-  sampler_options.space = space;
-  studies::make_sampler(request.sampler, sampler_options, 0);
+  const studies::SearchSpace space = checked_space(request, settings);  // its errors before anything is written
   prepare_machine(settings);
   const Objective objective(request.objective, settings, largest_lookback(settings, space), request.splits);
 
@@ -239,6 +298,7 @@ SweepResult sweep(const SweepRequest& request, const Settings& settings) {
   result.document = {{"storage", studies::without_password(request.storage)},
                      {"study", name},
                      {"objective", objective_text(request.objective)},
+                     {"splits", name_of(request.splits)},
                      {"finished", shared.finished},
                      {"complete", shared.complete},
                      {"pruned", shared.pruned},

@@ -47,6 +47,13 @@ studies::SearchSpace search_space(const Settings& settings, const std::vector<st
 // As `space` has it: "LOW:HIGH", "LOW:HIGH:STEP", "LOW:HIGH:log", "A,B,C".
 std::string text_of(const agents::Range& range);
 
+// How the sweeps of this study split the bars; combinatorial where none says so. Throws as reading it does.
+SplitKind splits_of(const std::string& storage, const std::string& study_name);
+
+// What --dry-run says: the objective, the splits with their bars, and what would be searched. Nothing is written, and
+// no study is read. Throws Error where the sweep could not begin.
+SweepResult plan_of(const SweepRequest& request, const Settings& settings);
+
 // Runs trials until `trials` are finished, the time is up or a signal came (then the parts under way are finished, and
 // the trials they belong to are failed and queued again). settings: all that is not swept. Throws Error.
 SweepResult sweep(const SweepRequest& request, const Settings& settings);
