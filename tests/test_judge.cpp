@@ -70,11 +70,12 @@ TEST_CASE("judge: every gate of both kinds is printed with its verdict, value, t
 TEST_CASE("judge: what a proven version does not give way to is refused for the gates that it did not pass") {
   Judgement judgement;
   judgement.champion.state = release::Served::proven;
-  judgement.evidence = {{"overfitting", false}, {"drawdown", true}, {"seeds", false, "", "", "none", true}};
-  const release::Verdict verdict = decide(judgement, {{"loads", true}}).verdict;
+  judgement.evidence = {
+      {"overfitting", false, "", "", "none"}, {"drawdown", true, "", "", ""}, {"seeds", false, "", "", "none", true}};
+  const release::Verdict verdict = decide(judgement, {{"loads", true, "", "", ""}}).verdict;
   CHECK_FALSE(verdict.serve);
   CHECK(verdict.reason.ends_with("gives way to evidence only; it did not pass overfitting, seeds"));
-  CHECK(decide(judgement, {{"loads", false}}).verdict.reason == "it fails integrity");
+  CHECK(decide(judgement, {{"loads", false, "", "", "none"}}).verdict.reason == "it fails integrity");
 }
 
 TEST_CASE("judge: integrity and evidence stand in one list, each with its kind") {
