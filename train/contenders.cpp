@@ -107,6 +107,8 @@ std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std
       if (!data) data = std::make_shared<const Data>(load_data(settings));
       const std::filesystem::path run =
           count == 1 ? directory : directory / str("trial-", trial + 1, "-seed-", settings.run.seed);
+      const std::filesystem::path finished = run / kFinished;
+      const bool had_ended = std::filesystem::exists(finished);  // before the process died: it has had its time
       const bool resumed = std::filesystem::exists(run / "checkpoint" / "checkpoint.safetensors");
       std::filesystem::create_directories(run);
       if (!resumed) write_origin(run, trials[trial], settings, *data, static_cast<std::int64_t>(count));
@@ -118,7 +120,7 @@ std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std
       profile.enter("set-up");
       const bool bf16 = settings.run.precision == "bf16";
       Trainer trainer(settings, data->splits.train.market, run, validation_on(*data, bf16), profile);
-      if (resumed) trainer.resume();
+      if (resumed && !had_ended) trainer.resume();
       Plan plan = trainer.plan();
       const auto left = static_cast<double>(count - begun++);
       const double used = profile.total();
@@ -129,16 +131,18 @@ std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std
         training_seconds = std::max(1.0, (plan.budget_seconds - used - reserve) / left);
         plan.budget_seconds = used + (plan.budget_seconds - used) / left;
       }
-      report_plan(plan, settings, used);
-      // A process that died after this training and before the last one: it has had its time.
-      const std::filesystem::path finished = run / kFinished;
-      if (std::filesystem::exists(finished)) training_seconds = std::min(training_seconds, 1.0);
+      if (!had_ended) report_plan(plan, settings, used);
       // Each seed is judged too, all of them in what the last one leaves.
       const double validations = left > 1 ? 1 : kJudgingValidations + static_cast<double>(count - 1);
       std::optional<Outcome> outcome;
       try {
-        if (!resumed && trials[trial].start) trainer.start_from(*trials[trial].start);
-        outcome = trainer.run(training_seconds, validations);
+        if (had_ended) {
+          outcome = trainer.saved();
+          outcome->ended = split(read_file(finished), '\n')[0];
+        } else {
+          if (!resumed && trials[trial].start) trainer.start_from(*trials[trial].start);
+          outcome = trainer.run(training_seconds, validations);
+        }
       } catch (const Error& error) {
         // Old weights that cannot be trained on from leave the clean retrain.
         const bool of_weights = error.fault() == Fault::failed || error.fault() == Fault::incompatible;
