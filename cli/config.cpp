@@ -70,7 +70,7 @@ int config(const Arguments& arguments) {
       }
       print(document);
     } else {
-      std::fputs(release::default_thresholds().c_str(), stdout);
+      std::fputs(release::text_of(release::Thresholds{}).c_str(), stdout);
     }
     return 0;
   }

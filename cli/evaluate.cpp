@@ -126,7 +126,7 @@ int evaluate(const Arguments& arguments) {
                 "other dates for --from and --to");
   }
   const std::vector<evaluation::Reference> references = evaluation::ladder(market, *layout, rules);
-  std::optional<train::Look> look = train::open_look(model, market, settings.run.bars);
+  std::optional<train::Look> look = train::open_look(model, market, rules, settings.run.bars);
   const evaluation::Backtest backtest =
       evaluation::backtest(market, *layout, rules, release::actor_of(model, *layout, market), true);
   if (look) train::conclude(*look, backtest);

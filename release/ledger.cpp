@@ -43,7 +43,7 @@ void take(const Json& line, std::vector<Opening>& openings) {
   if (event == "opening" && found == openings.end()) {
     Opening opening;
     opening.candidate = line.at("candidate").get<std::string>();
-    opening.weights_sha256 = line.value("weights_sha256", "");
+    opening.question_sha256 = line.value("question_sha256", "");
     opening.first_bar = time_field(line, "first_bar");
     opening.last_bar = time_field(line, "last_bar");
     opening.bars = line.at("bars").get<std::int64_t>();
@@ -63,13 +63,13 @@ void take(const Json& line, std::vector<Opening>& openings) {
   }
 }
 
-// Whether both ask the same of the same bars, so that one shows what the other does. Of older lines nothing tells.
+// Of lines from before there were questions nothing tells.
 bool same_look(const Opening& a, const Opening& b) {
   const auto parts = [](const Opening& o) {
-    return std::tie(o.candidate, o.weights_sha256, o.first_bar, o.last_bar, o.bars, o.data_sha256, o.trials, o.study.id,
-                    o.study.count, o.purpose);
+    return std::tie(o.candidate, o.question_sha256, o.first_bar, o.last_bar, o.bars, o.data_sha256, o.trials,
+                    o.study.id, o.study.count, o.purpose);
   };
-  return !a.weights_sha256.empty() && parts(a) == parts(b);
+  return !a.question_sha256.empty() && parts(a) == parts(b);
 }
 
 }  // namespace
@@ -126,7 +126,7 @@ std::int64_t Ledger::open(const Opening& opening) {
   // A number that stands on a damaged line is not taken again: there is at most one a line.
   const LedgerRecord record = read();
   for (const Opening& other : record.openings) {
-    if (!other.result && same_look(other, opening)) return other.number;
+    if (same_look(other, opening)) return other.number;
   }
   std::int64_t number = static_cast<std::int64_t>(record.openings.size()) + record.unreadable + 1;
   for (const Opening& other : record.openings) number = std::max(number, other.number + 1);
@@ -135,7 +135,7 @@ std::int64_t Ledger::open(const Opening& opening) {
                               {"number", number},
                               {"time", iso_utc(now_seconds())},
                               {"candidate", opening.candidate},
-                              {"weights_sha256", opening.weights_sha256},
+                              {"question_sha256", opening.question_sha256},
                               {"first_bar", iso_utc(opening.first_bar)},
                               {"last_bar", iso_utc(opening.last_bar)},
                               {"bars", opening.bars},
@@ -157,10 +157,7 @@ void Ledger::conclude(std::int64_t number, const LookResult& result) {
   const auto found = std::find_if(record.openings.begin(), record.openings.end(),
                                   [&](const Opening& opening) { return opening.number == number; });
   if (found == record.openings.end()) refuse(str(path_.string(), " has no look ", number));
-  if (found->result) {
-    if (found->result->sharpe == result.sharpe && found->result->log_gain == result.log_gain) return;
-    refuse(str("look ", number, " in ", path_.string(), " has another result already"));
-  }
+  if (found->result) return;
   append_line(path_, line_of({{"format", kLedgerFormat},
                               {"event", "result"},
                               {"number", number},

@@ -1,11 +1,11 @@
 // Every look at the final hold-out of a deployment, so that the deflated Sharpe ratio can count them all (algorithms.md
-// 3.0, 3.3). A candidate that looked and was refused has looked; one whose process died while it looked has too, but
-// looking at the same bars again finishes that look.
+// 3.0, 3.3). A candidate that looked and was refused, or whose process died while it looked, has looked. To ask the
+// same again shows nothing new and is the same look; whatever differs makes another.
 //
 //   deployments/.versions/NAME/ledger.jsonl   append-only; one JSON object a line, under the lock of NAME
 //   {"format": 1, "event": "opening", "number": 3, "time": "2026-07-13T02:00:00Z", "candidate": "...",
-//    "weights_sha256": "...", "first_bar": "...", "last_bar": "...", "bars": 3942, "data_sha256": "...", "trials": 205,
-//    "study": "...", "study_trials": 200, "purpose":
+//    "question_sha256": "...", "first_bar": "...", "last_bar": "...", "bars": 3942, "data_sha256": "...", "trials":
+//    205, "study": "...", "study_trials": 200, "purpose":
 //   "judgement"}
 //   {"format": 1, "event": "result", "number": 3, "time": "...", "sharpe": 0.021, "log_gain": 0.4, "verdict":
 //   "refused"}
@@ -39,8 +39,9 @@ struct StudyTrials {
 };
 
 struct Opening {
-  std::string candidate;                     // the sha256 of its weights, its run: whatever tells it from every other
-  std::string weights_sha256;                // of those that look: a run may be trained on
+  std::string candidate;  // the sha256 of its weights, its run: whatever tells it from every other
+  // Of all else that the answer depends on: weights (a run may be trained on), money and costs, what is asked of it.
+  std::string question_sha256;
   std::int64_t first_bar = 0, last_bar = 0;  // that are looked at; seconds since 1970, UTC
   std::int64_t bars = 0;
   std::string data_sha256;  // of the files that the bars are from
@@ -72,11 +73,11 @@ class Ledger {
   Ledger(const std::filesystem::path& deployments, const std::string& name, double lock_wait_seconds = 10);
 
   // Before the look: a look that is not on the disk must not happen. Returns its number: that of an equal opening
-  // without a result where there is one, for its process died, or another looks at the same just now. Throws
-  // Error(usage) for an opening that does not say what it looks at, Error(busy) while another process holds the lock.
+  // where there is one. Throws Error(usage) for an opening that does not say what it looks at, Error(busy) while
+  // another process holds the lock.
   std::int64_t open(const Opening& opening);
-  // After it, once; a second time nothing is written where both saw the same. Throws Error(usage) for a number that was
-  // not opened or has another result, and for numbers that are not finite.
+  // After it, before anybody is told; the first result of a look stands. Throws Error(usage) for a number that was not
+  // opened, and for numbers that are not finite.
   void conclude(std::int64_t number, const LookResult& result);
   // Needs no lock; a line that is being written just now may count as damaged.
   LedgerRecord read() const;

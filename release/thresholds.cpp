@@ -47,11 +47,11 @@ const std::vector<ThresholdRow>& threshold_table() {
   return rows;
 }
 
-std::string default_thresholds() {
+std::string text_of(const Thresholds& thresholds) {
   std::string text;
   for (const ThresholdRow& row : threshold_table()) {
-    text += str(row.name, " = ", Thresholds{}.*(row.member), "  ; ", row.help, "; ", row.whole ? "whole, " : "",
-                "from ", row.least, " to ", row.most, "\n");
+    text += str(row.name, " = ", thresholds.*(row.member), "  ; ", row.help, "; ", row.whole ? "whole, " : "", "from ",
+                row.least, " to ", row.most, "\n");
   }
   return text;
 }

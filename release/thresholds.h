@@ -41,8 +41,8 @@ struct ThresholdRow {
 };
 const std::vector<ThresholdRow>& threshold_table();
 
-// The defaults as such a file, each with what it is.
-std::string default_thresholds();
+// As such a file, each with what it is.
+std::string text_of(const Thresholds& thresholds);
 // The defaults, and in their place what the INI file has: lines `name = value`; `;` or `#` begins a comment, [sections]
 // are not needed. Throws Error(usage) naming the line for a name that the table has not (with the nearest one), one
 // given twice, and a value out of its range; Error(failed) where the file cannot be read.

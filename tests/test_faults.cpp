@@ -440,6 +440,7 @@ void check_night(const Copy& copy, int code, const std::string& before) {
   // One look and one version a night, however often it was started.
   const release::LedgerRecord record = release::Ledger(copy / "deployments", "model_0").read();
   CHECK(record.looks(fs::path(model["run"].get<std::string>()).filename().string()) == 1);
+  CHECK(record.openings.back().result);
   CHECK(copy.store().list("model_0").size() == 3);
 }
 

@@ -327,6 +327,30 @@ TEST_SUITE("slow") {
     }
   }
 
+  TEST_CASE("nightly: killed while it judges what its time ended, it judges the same weights again, in the same look") {
+    Place place;
+    const std::string bars = kSource + "/data/crypto_1h";
+    place.deploy("model_0", bars);
+    auto night = small_night(bars, {"--new-bars", "0", "--time-budget", "45s"});
+    *(std::find(night.begin(), night.end(), "--steps") + 1) = "1000000000";
+    const release::Ledger ledger(place.directory.path / "deployments", "model_0");
+    const pid_t child = start(night, place.directory.path);
+    const Stopwatch watch;
+    while (ledger.read().openings.size() < 2 && watch.seconds() < 120) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    kill(child, SIGKILL);
+    finish(child);
+    REQUIRE(ledger.read().openings.size() == 2);
+    CHECK_FALSE(ledger.read().openings[1].result);
+    const int code = place.run(night);
+    CHECK((code == 0 || code == 3));
+    CHECK(place.document["models"][0]["retrain"]["steps"] > 8192);
+    const auto openings = ledger.read().openings;
+    CHECK(openings.size() == 2);
+    CHECK(openings[1].result);
+  }
+
   TEST_CASE("nightly: interrupted or killed, the same command goes on where it was") {
     Place place;
     const std::string bars = kSource + "/data/crypto_1h";

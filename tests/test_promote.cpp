@@ -103,8 +103,9 @@ TEST_CASE("promote: a version is judged against what is served now, once for the
     CHECK(record.openings[2].bars > 700);
     CHECK(record.openings[2].result.has_value());
     CHECK(record.looks(judged["training"]["candidate"]) == 2);
-    // By the name of a file in it too.
-    CHECK(evaluate(second + "/actor.safetensors", {"--from", "2023-06-01"}) == 4);
+    // The same again is the same look, by the name of a file in it too; at other costs it is another.
+    CHECK(evaluate(second + "/actor.safetensors", {"--from", "2023-06-01"}) == 3);
+    CHECK(evaluate(second, {"--from", "2023-06-01", "--fee-fraction", "0.003"}) == 4);
   }
   SUBCASE("what is wrong is said before anything is looked at") {
     CHECK(promote("1") == 0);  // served already

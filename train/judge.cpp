@@ -114,7 +114,10 @@ Judgement judge(const Candidate& candidate, release::VersionStore& store, releas
 
   release::Opening opening;
   opening.candidate = candidate.label;
-  opening.weights_sha256 = release::actor_hash(candidate.content.actor);
+  const std::optional<std::string> served = store.adopt(candidate.name);
+  opening.question_sha256 =
+      release::sha256(str(release::actor_hash(candidate.content.actor), release::section_of(data.rules).dump(),
+                          release::text_of(thresholds), served.value_or("")));
   opening.first_bar = split.first_time;
   opening.last_bar = split.last_time;
   opening.bars = market.bars_in_segments();

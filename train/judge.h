@@ -93,8 +93,7 @@ struct Decision {
   release::Json gates;
 };
 Decision decide(const Judgement& judgement, std::vector<release::GateResult> integrity);
-// Writes what its look showed into the ledger, when the verdict is carried out: until then a process that dies leaves a
-// look that the next one finishes.
+// Writes what its look showed into the ledger, before anybody is told.
 void conclude(const Judgement& judgement, const release::Verdict& verdict, release::Ledger& ledger);
 // Both kinds in one array, each with its "kind".
 release::Json gates_json(const std::vector<release::GateResult>& integrity,

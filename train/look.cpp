@@ -6,6 +6,7 @@
 #include "env/bars.h"
 #include "evaluation/metrics.h"
 #include "platform/clock.h"
+#include "platform/text.h"
 #include "release/sha256.h"
 #include "release/versions.h"
 #include "train/judge.h"
@@ -14,17 +15,11 @@ namespace ristretto::train {
 namespace {
 
 namespace fs = std::filesystem;
-using release::Json;
-
-std::optional<std::int64_t> time_at(const Json& manifest, const char* field) {
-  const Json::json_pointer where(field);
-  if (!manifest.contains(where) || !manifest[where].is_string()) return std::nullopt;
-  return parse_utc(manifest[where].get<std::string>());
-}
 
 }  // namespace
 
-std::optional<Look> open_look(const release::Model& model, const env::Market& market, const std::string& bars) {
+std::optional<Look> open_look(const release::Model& model, const env::Market& market, const env::Rules& rules,
+                              const std::string& bars) {
   const fs::path version = fs::is_directory(model.path) ? model.path : model.path.parent_path();
   const fs::path versions = version.parent_path(), all = versions.parent_path();
   if (!model.manifest || all.filename() != release::kVersions) return std::nullopt;
@@ -34,7 +29,7 @@ std::optional<Look> open_look(const release::Model& model, const env::Market& ma
   const auto unseen = release::unseen_from(model);
   if (!unseen) return std::nullopt;
   const std::int64_t from =
-      std::max(*unseen, time_at(*model.manifest, "/data/splits/holdout/last_bar").value_or(*unseen - 1) + 1);
+      std::max(*unseen, release::time_at(*model.manifest, "/data/splits/holdout/last_bar").value_or(*unseen - 1) + 1);
   release::Opening opening;
   for (const env::Segment& segment : market.segments) {
     for (std::int64_t row = segment.begin; row < segment.end; ++row) {
@@ -46,10 +41,8 @@ std::optional<Look> open_look(const release::Model& model, const env::Market& ma
     }
   }
   if (opening.bars == 0) return std::nullopt;
-  const Json::json_pointer candidate("/training/candidate");
-  opening.candidate = model.manifest->contains(candidate) ? (*model.manifest)[candidate].get<std::string>()
-                                                          : version.filename().string();
-  opening.weights_sha256 = release::actor_hash(model.actor);
+  opening.candidate = release::text_at(*model.manifest, "/training/candidate").value_or(version.filename().string());
+  opening.question_sha256 = release::sha256(str(release::actor_hash(model.actor), release::section_of(rules).dump()));
   opening.data_sha256 = release::sha256(files_section(bars, market.assets).dump());
   opening.purpose = release::kEvaluation;
   Look look{release::Ledger(deployments, name)};

@@ -19,8 +19,10 @@ struct Look {
 
 // Opens one, before the backtest, where `market` has bars that a version neither had in its training nor was judged on
 // before. Nothing for what is no version, for the version that is served (watching it chooses nothing), and where
-// nothing says which bars trained it. `bars`: the directory of the market's files. Throws as Ledger does.
-std::optional<Look> open_look(const release::Model& model, const env::Market& market, const std::string& bars);
+// nothing says which bars trained it. `rules`: money and costs. `bars`: the directory of the market's files. Throws as
+// Ledger does.
+std::optional<Look> open_look(const release::Model& model, const env::Market& market, const env::Rules& rules,
+                              const std::string& bars);
 // After it.
 void conclude(Look& look, const evaluation::Backtest& backtest);
 

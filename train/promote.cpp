@@ -318,6 +318,7 @@ PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& g
     release::IntegrityInputs inputs = training_of(named);
     add_holdout(inputs, judgement, data, store, request.name);
     const auto [integrity, verdict, gates] = decide(judgement, release::integrity_gates(inputs, thresholds));
+    conclude(judgement, verdict, ledger);
     const bool status_changes = verdict.status == "proven" && release::text_field(named.manifest, "status") != "proven";
     if (named.version.empty() || (release::all_passed(integrity) && status_changes)) {
       ending = put_in_service(store, request.name, copy_of(named, request), judgement.champion.version, integrity,
@@ -325,7 +326,6 @@ PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& g
     } else {
       ending = serve_version(store, request.name, named.version, judgement.champion.version, verdict, gates);
     }
-    conclude(judgement, verdict, ledger);
     result.document["holdout"] = evaluation::json_of(judgement.metrics);
     result.document["gates"] = gates;
     result.text = text_of(judgement, data) + text_of(integrity, judgement.evidence);

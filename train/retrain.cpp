@@ -138,6 +138,7 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
   inputs.relative_weight_change = outcome.weight_change;
   add_holdout(inputs, judgement, *chosen.data, store, request.name);
   const auto [integrity, verdict, gates] = decide(judgement, release::integrity_gates(inputs, request.thresholds));
+  conclude(judgement, verdict, ledger);
 
   // Before the step that cannot be taken back: a full disk must not hide what was served.
   const std::filesystem::path report = run_directory / "report.html";
@@ -154,7 +155,6 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
   }
   const Ending ending = put_in_service(store, request.name, staged, judgement.champion.version, integrity, verdict,
                                        gates, request.promote);
-  conclude(judgement, verdict, ledger);
   profile.enter("other");
   result.exit_code = ending.served || ending.as_asked ? 0 : static_cast<int>(Fault::refused);
 
