@@ -86,7 +86,7 @@ Splits split_by_time(const env::Market& market, int lookback, const SplitSetting
     }
     before += segment.size();
   }
-  out.holdout = part("holdout", market, validation_end, bars, purge, lookback, out.purged_bars);
+  out.holdout = part("holdout", market, validation_end, bars, purge + kEmbargoBars, lookback, out.purged_bars);
   return out;
 }
 

@@ -10,6 +10,10 @@
 
 namespace ristretto::evaluation {
 
+// Bars that are dropped behind what was trained on, beside the purge, before what is tested: returns near each other
+// are related though they share no row (algorithms.md 3.1).
+inline constexpr std::int64_t kEmbargoBars = 48;
+
 // Shares of all bars, in order of time; what is left is the hold-out.
 struct SplitSettings {
   double train_fraction = 0.70;
@@ -30,11 +34,12 @@ struct Splits {
   Split train, validation, holdout;
   // The bar that the hold-out was cut at, before purging: given as SplitSettings::holdout_from it cuts there again.
   std::int64_t holdout_from = 0;
-  std::int64_t purged_bars = 0;  // in no part: the rows after the two boundaries
+  std::int64_t purged_bars = 0;  // in no part: the rows after the two boundaries, the embargo included
 };
 
 // Splits once, by time over all segments. A boundary ends a segment, and lookback - 1 + the features' warm-up rows
-// after it are purged; where it falls on a gap nothing reaches across and nothing is purged. Throws Error(usage) for
+// after it are purged, before the hold-out with an embargo of kEmbargoBars; where it falls on a gap nothing reaches
+// across and nothing is purged. Throws Error(usage) for
 // impossible settings and for a part in which not one step can be made.
 Splits split_by_time(const env::Market& market, int lookback, const SplitSettings& settings);
 

@@ -11,7 +11,6 @@
 #include "platform/lock.h"
 #include "platform/text.h"
 #include "release/directories.h"
-#include "release/manifest.h"
 #include "release/versions.h"
 
 namespace ristretto::release {
@@ -33,6 +32,16 @@ void require_format(const Json& line, const std::filesystem::path& path, std::si
               "a later version of this program wrote it: use that one");
 }
 
+// Whether no study has a negative number of trials, and the candidate's own training is none of theirs.
+bool fit(const Opening& opening) {
+  std::int64_t left = opening.trials;
+  for (const StudyTrials& study : opening.studies) {
+    if (study.count < 0 || study.count >= left) return false;
+    left -= study.count;
+  }
+  return true;
+}
+
 // Throws where the line is not one that append() wrote: nlohmann's exceptions, or std::bad_optional_access.
 void take(const Json& line, std::vector<Opening>& openings) {
   if (line.at("format") != kLedgerFormat) throw std::bad_optional_access();
@@ -49,8 +58,8 @@ void take(const Json& line, std::vector<Opening>& openings) {
     opening.bars = line.at("bars").get<std::int64_t>();
     opening.data_sha256 = line.at("data_sha256").get<std::string>();
     opening.trials = std::max<std::int64_t>(1, line.at("trials").get<std::int64_t>());
-    opening.study = {line.value("study", ""), line.value("study_trials", std::int64_t{0})};
-    if (opening.study.count < 0 || opening.study.count >= opening.trials) throw std::bad_optional_access();
+    opening.studies = studies_of(line.value("studies", Json::array()));
+    if (!fit(opening)) throw std::bad_optional_access();
     opening.purpose = line.value("purpose", kJudgement);
     opening.number = number;
     opening.time = time_field(line, "time");
@@ -66,23 +75,39 @@ void take(const Json& line, std::vector<Opening>& openings) {
 // Of lines from before there were questions nothing tells.
 bool same_look(const Opening& a, const Opening& b) {
   const auto parts = [](const Opening& o) {
-    return std::tie(o.candidate, o.question_sha256, o.first_bar, o.last_bar, o.bars, o.data_sha256, o.trials,
-                    o.study.id, o.study.count, o.purpose);
+    return std::tie(o.candidate, o.question_sha256, o.first_bar, o.last_bar, o.bars, o.data_sha256, o.trials, o.studies,
+                    o.purpose);
   };
   return !a.question_sha256.empty() && parts(a) == parts(b);
 }
 
 }  // namespace
 
+Json json_of(const std::vector<StudyTrials>& studies) {
+  Json list = Json::array();
+  for (const StudyTrials& study : studies) list.push_back({{"id", study.id}, {"trials", study.count}});
+  return list;
+}
+
+std::vector<StudyTrials> studies_of(const Json& json) {
+  std::vector<StudyTrials> studies;
+  for (const Json& study : json) {
+    studies.push_back({study.at("id").get<std::string>(), study.at("trials").get<std::int64_t>()});
+  }
+  return studies;
+}
+
 std::int64_t LedgerRecord::trials() const {
   std::int64_t sum = unreadable;
   std::map<std::string, std::int64_t> of_study;
   for (const Opening& opening : openings) {
     sum += opening.trials;
-    if (opening.study.id.empty()) continue;
-    sum -= opening.study.count;
-    std::int64_t& most = of_study[opening.study.id];
-    most = std::max(most, opening.study.count);
+    for (const StudyTrials& study : opening.studies) {
+      if (study.id.empty()) continue;
+      sum -= study.count;
+      std::int64_t& most = of_study[study.id];
+      most = std::max(most, study.count);
+    }
   }
   for (const auto& [id, count] : of_study) sum += count;
   return sum;
@@ -117,8 +142,9 @@ std::int64_t Ledger::open(const Opening& opening) {
     refuse(str("the data's hash is '", opening.data_sha256, "', expected 64 hexadecimal digits"));
   }
   if (opening.trials < 1) refuse(str("the candidate is one of ", opening.trials, " trials, expected at least 1"));
-  if (opening.study.count < 0 || opening.study.count >= opening.trials) {
-    refuse(str("of ", opening.trials, " trials ", opening.study.count, " stand in a study, expected fewer"));
+  if (!fit(opening)) {
+    refuse(str("of ", opening.trials, " trials these stand in studies: ", line_of(json_of(opening.studies)),
+               ", expected fewer"));
   }
 
   make_directories(path_.parent_path());
@@ -141,8 +167,7 @@ std::int64_t Ledger::open(const Opening& opening) {
                               {"bars", opening.bars},
                               {"data_sha256", opening.data_sha256},
                               {"trials", opening.trials},
-                              {"study", opening.study.id},
-                              {"study_trials", opening.study.count},
+                              {"studies", json_of(opening.studies)},
                               {"purpose", opening.purpose}}));
   return number;
 }

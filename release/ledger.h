@@ -5,8 +5,8 @@
 //   deployments/.versions/NAME/ledger.jsonl   append-only; one JSON object a line, under the lock of NAME
 //   {"format": 1, "event": "opening", "number": 3, "time": "2026-07-13T02:00:00Z", "candidate": "...",
 //    "question_sha256": "...", "first_bar": "...", "last_bar": "...", "bars": 3942, "data_sha256": "...", "trials":
-//    205, "study": "...", "study_trials": 200, "purpose":
-//   "judgement"}
+//    205, "studies": [{"id": "...", "trials": 200}],
+//    "purpose": "judgement"}
 //   {"format": 1, "event": "result", "number": 3, "time": "...", "sharpe": 0.021, "log_gain": 0.4, "verdict":
 //   "refused"}
 #pragma once
@@ -16,6 +16,8 @@
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "release/manifest.h"
 
 namespace ristretto::release {
 
@@ -36,7 +38,12 @@ struct LookResult {
 struct StudyTrials {
   std::string id;          // tells the study from every other; empty: nothing does, and they count each time
   std::int64_t count = 0;  // of them
+  bool operator==(const StudyTrials&) const = default;
 };
+// [{"id", "trials"}], as ledger, manifest, evidence and the attribute of a study have them. `studies_of` throws
+// std::exception for another JSON.
+Json json_of(const std::vector<StudyTrials>& studies);
+std::vector<StudyTrials> studies_of(const Json& json);
 
 struct Opening {
   std::string candidate;  // the sha256 of its weights, its run: whatever tells it from every other
@@ -44,9 +51,9 @@ struct Opening {
   std::string question_sha256;
   std::int64_t first_bar = 0, last_bar = 0;  // that are looked at; seconds since 1970, UTC
   std::int64_t bars = 0;
-  std::string data_sha256;  // of the files that the bars are from
-  std::int64_t trials = 1;  // that the candidate was chosen among, itself included
-  StudyTrials study;        // the part of them that stands in a study
+  std::string data_sha256;           // of the files that the bars are from
+  std::int64_t trials = 1;           // that the candidate was chosen among, itself included
+  std::vector<StudyTrials> studies;  // the part of them that stands in studies
   std::string purpose = kJudgement;
   std::int64_t number = 0;           // 1, 2, ... in order of time; the ledger gives it
   std::int64_t time = 0;             // seconds since 1970, UTC; the ledger gives it

@@ -34,7 +34,7 @@ TEST_CASE("judge: what a candidate was chosen among is read back as it was writt
   written.seeds = {{{10, 20}, {0.125, -0.5}}};
   written.trials = {{{1, 2, 3}, {0, 0.25, 1e-17}}};
   written.trial_count = 41;
-  written.study = {"swept begun 2026-07-01", 40};
+  written.studies = {{"swept begun 2026-07-01", 30}, {"", 10}};
   written.trial_sharpes = {0.01, -0.02};
   write_background(file, written);
   const Background read = read_background(file).value();
@@ -42,8 +42,7 @@ TEST_CASE("judge: what a candidate was chosen among is read back as it was writt
   CHECK(read.seeds[0].returns == written.seeds[0].returns);
   CHECK(read.trials[0].returns == written.trials[0].returns);
   CHECK(read.trial_count == 41);
-  CHECK(read.study.id == written.study.id);
-  CHECK(read.study.count == 40);
+  CHECK(read.studies == written.studies);
   CHECK(read.trial_sharpes == written.trial_sharpes);
   for (const char* damaged :
        {"", "{}", R"({"format":2})",

@@ -131,7 +131,7 @@ TEST_CASE("ledger: a study's trials are behind every night that chose among them
   Ledger ledger(scratch / "deployments", "cappuccino");
   const auto night = [&](const std::string& candidate, const std::string& study, std::int64_t count) {
     Opening opening = look(candidate, count + 2);  // and two trainings of the night's own
-    opening.study = {study, count};
+    opening.studies = {{study, count}};
     ledger.conclude(ledger.open(opening), {0, 0, "refused"});
     return ledger.read().trials();
   };
@@ -142,6 +142,12 @@ TEST_CASE("ledger: a study's trials are behind every night that chose among them
   CHECK(night("friday", "swept begun 2026-07-24 02:00:00", 50) == 290);      // another of the same name
   CHECK(night("saturday", "", 50) == 342);                                   // not known which
   CHECK(night("sunday", "", 50) == 394);
+  // One that began with the best of two others.
+  Opening opening = look("monday", 261);
+  opening.studies = {{"new begun 2026-08-01", 30}, {"swept begun 2026-07-01 02:00:00", 210}, {"unknown", 20}};
+  ledger.open(opening);
+  CHECK(ledger.read().trials() == 394 + 1 + 30 + 20);
+  CHECK(ledger.read().openings.back().studies == opening.studies);
 }
 
 TEST_CASE("ledger: a damaged line costs no other and counts as a trial") {

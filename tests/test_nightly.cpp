@@ -98,10 +98,10 @@ TEST_CASE("nightly: what has new bars is retrained and judged on the old hold-ou
   CHECK(openings[0].first_bar == openings[1].first_bar);
   CHECK(openings[0].last_bar + 48 * 3600 == openings[1].last_bar);
   // The second was chosen by the same study's trials, by way of the deployment: they count once.
-  CHECK(openings[0].study.count == openings[0].trials - 1);
-  CHECK(openings[0].study.id.find(" begun 20") != std::string::npos);
-  CHECK(openings[1].study.id == openings[0].study.id);
-  CHECK(openings[1].study.count == openings[0].study.count);
+  REQUIRE(openings[0].studies.size() == 1);
+  CHECK(openings[0].studies[0].count == openings[0].trials - 1);
+  CHECK(openings[0].studies[0].id.find(" begun 20") != std::string::npos);
+  CHECK(openings[1].studies == openings[0].studies);
   const std::string id = place.document["id"];
   for (const char* file : {"report.html", "report.json"}) {
     CHECK(std::filesystem::exists(place.directory.path / "runs/nightly" / id / file));
@@ -230,6 +230,10 @@ TEST_CASE("nightly: each fault has its own message, and nothing is changed by it
   }
   CHECK(place.run(small_night(bars, {"other"})) == 2);
   says("there is no deployment 'other'");
+  write_file_atomically(place.directory.path / "night.ini", "gamma = 0.98\nseeds = 5\n");
+  CHECK(place.run(small_night(bars, {"--config", "night.ini"})) == 2);
+  says("there is no setting 'seeds' (night.ini:2)");
+  CHECK_FALSE(std::filesystem::exists(nightly / "journal.json"));
   CHECK(place.run(small_night(bars, {"--disk-budget", "1000"})) == 1);
   says("--disk-budget");
   write_file_atomically(nightly / "journal.json", R"({"format": 1, "id": "x", "st)");
@@ -329,9 +333,10 @@ TEST_SUITE("slow") {
 
   TEST_CASE("nightly: killed while it judges what its time ended, it judges the same weights again, in the same look") {
     Place place;
-    const std::string bars = kSource + "/data/crypto_1h";
-    place.deploy("model_0", bars);
-    auto night = small_night(bars, {"--new-bars", "0", "--time-budget", "45s"});
+    write_bars(place.directory.path, 48);
+    place.deploy("model_0", "bars");
+    write_bars(place.directory.path, 0);
+    auto night = small_night("bars", {"--time-budget", "45s"});
     *(std::find(night.begin(), night.end(), "--steps") + 1) = "1000000000";
     const release::Ledger ledger(place.directory.path / "deployments", "model_0");
     const pid_t child = start(night, place.directory.path);
@@ -346,6 +351,7 @@ TEST_SUITE("slow") {
     const int code = place.run(night);
     CHECK((code == 0 || code == 3));
     CHECK(place.document["models"][0]["retrain"]["steps"] > 8192);
+    CHECK(place.document["models"][0]["new_bars"] == 48);
     const auto openings = ledger.read().openings;
     CHECK(openings.size() == 2);
     CHECK(openings[1].result);

@@ -69,7 +69,7 @@ TEST_CASE("retrain: a study's best trial becomes a served version that any consu
     env::Portfolios::Options options;
     options.windows = reference.windows;
     env::Portfolios portfolios(std::make_shared<env::Market>(holdout), *model.layout, *model.rules, options);
-    for (std::int64_t bar = 0; bar < 500; ++bar) {
+    for (std::int64_t bar = 0; bar < 400; ++bar) {  // of the first window
       const at::Tensor states = env::materialize(portfolios.observe(), holdout.tech, *model.layout);
       const at::Tensor actions = release::predict(model, states);
       REQUIRE(actions[0].equal(reference.actions[bar]));

@@ -108,15 +108,15 @@ TEST_CASE("splits: impossible combinatorial settings are refused") {
   CHECK_THROWS_AS(combinatorial_purged_splits(10, 4, 2, -1, 0), Error);
 }
 
-TEST_CASE("splits: by time, a boundary purges the lookback and the warm-up of the features behind it") {
+TEST_CASE("splits: by time, a boundary purges the lookback and the warm-up of the features behind it, and an embargo before the hold-out") {
   const env::Market market = with_warm_up(random_market({400, 600}));
   const int lookback = 3;
   REQUIRE(env::warm_up_rows(market.features) == 33);
   const Splits splits = split_by_time(market, lookback, {});
   CHECK((splits.train.market.segments == Segments{{0, 400}, {400, 700}}));
   CHECK((splits.validation.market.segments == Segments{{700 + 35, 850}}));
-  CHECK((splits.holdout.market.segments == Segments{{850 + 35, 1000}}));
-  CHECK(splits.purged_bars == 70);
+  CHECK((splits.holdout.market.segments == Segments{{850 + 35 + kEmbargoBars, 1000}}));
+  CHECK(splits.purged_bars == 70 + kEmbargoBars);
   CHECK(splits.train.first_time == market.time.front());
   CHECK(splits.train.last_time == market.time[699]);
   CHECK(splits.validation.first_time == market.time[735]);
@@ -141,9 +141,9 @@ TEST_CASE("splits: a date pins the hold-out, and the fractions share the rest in
   const Splits splits = split_by_time(market, 1, settings);
   CHECK((splits.train.market.segments == Segments{{0, 500}, {500, 600}}));
   CHECK((splits.validation.market.segments == Segments{{633, 800}}));
-  CHECK((splits.holdout.market.segments == Segments{{833, 1000}}));
+  CHECK((splits.holdout.market.segments == Segments{{833 + kEmbargoBars, 1000}}));
   settings.holdout_from = market.time[800] - 1;  // between two bars
-  CHECK(split_by_time(market, 1, settings).holdout.first_time == market.time[833]);
+  CHECK(split_by_time(market, 1, settings).holdout.first_time == market.time[833 + kEmbargoBars]);
 }
 
 TEST_CASE("splits: a part without one step, and impossible settings, are errors of usage that say so") {

@@ -285,6 +285,19 @@ TEST_SUITE("slow") {
     CHECK(read_file(scratch / "deployments/old/act_target.pth") == read_file(scratch / "deployments/old/actor.pth"));
     CHECK_FALSE(fs::exists(scratch / "deployments/old/act_optim.pth"));
 
+    // Weights of hyperparameters that may have been chosen on any bars prove nothing when they are trained on either.
+    Resolved clean = resolve(std::nullopt, std::nullopt, {{"holdout_from", "2023-03-01", "test"}});
+    clean.seen_until = 5;
+    CHECK(fine_tuning_of(scratch.path() / "deployments/old", clean).value().seen_until == 5);
+    fs::copy(scratch / "deployments/old/", scratch / "unknown", fs::copy_options::recursive);
+    for (const fs::path& path : {scratch / "unknown", scratch / "unknown/manifest.json"}) {
+      fs::permissions(path, fs::perms::owner_write, fs::perm_options::add);
+    }
+    auto manifest = release::Json::parse(read_file(scratch / "unknown/manifest.json"));
+    manifest["study"]["seen_until"] = nullptr;
+    std::ofstream(scratch / "unknown/manifest.json") << manifest.dump();
+    CHECK_FALSE(fine_tuning_of(scratch.path() / "unknown", clean).value().seen_until);
+
     CHECK(run("rollback old", scratch).code == 0);
     CHECK(release::version_number(*store.served("old")) == 1);
     CHECK(read_file(scratch / "deployments/old/actor.pth") == before);

@@ -261,6 +261,17 @@ TEST_CASE("sweep: trials of a study that does not say which bars it saw are no e
   };
   CHECK(origin(0));        // the other study's best
   CHECK_FALSE(origin(1));  // drawn here, on bars that the study names
+  // All trials of the other are behind each of them, from where it lies and as many as it has; a copy is another study.
+  const auto other = studies::open_storage(file)->read_study("cappuccino_maxgpu").trials.size();
+  const Resolved resolved = resolve(StudySource{file, "own", 1}, std::nullopt, {});
+  CHECK(resolved.trials == static_cast<std::int64_t>(2 + other));
+  REQUIRE(resolved.studies.size() == 2);
+  CHECK(resolved.studies[0].count == 2);
+  CHECK(resolved.studies[1].count == static_cast<std::int64_t>(other));
+  CHECK(resolved.studies[1] == resolve(StudySource{file, "cappuccino_maxgpu", {}}, std::nullopt, {}).studies[0]);
+  const std::string copy = (directory.path / "copy.db").string();
+  std::filesystem::copy_file(file, copy);
+  CHECK(resolve(StudySource{copy, "own", 1}, std::nullopt, {}).studies[0].id != resolved.studies[0].id);
 }
 
 TEST_CASE("sweep: what follows the hold-out goes to a study of its own, named by its last bar") {

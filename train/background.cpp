@@ -61,8 +61,7 @@ void write_background(const std::filesystem::path& path, const Background& backg
                          {"seeds", json_of(background.seeds)},
                          {"trials", json_of(background.trials)},
                          {"trial_count", background.trial_count},
-                         {"study", background.study.id},
-                         {"study_trials", background.study.count},
+                         {"studies", release::json_of(background.studies)},
                          {"trial_sharpes", background.trial_sharpes}};
   write_file_atomically(path, release::line_of(document) + "\n");
 }
@@ -75,10 +74,9 @@ std::optional<Background> read_background(const std::filesystem::path& path) {
       throw Error(Fault::incompatible, str(path.string(), " is of format ", release::line_of(document.at("format")),
                                            ", expected ", kEvidenceFormat));
     }
-    return Background{series_of(document.at("seeds")),
-                      series_of(document.at("trials")),
+    return Background{series_of(document.at("seeds")), series_of(document.at("trials")),
                       document.at("trial_count").get<std::int64_t>(),
-                      {document.value("study", ""), document.value("study_trials", std::int64_t{0})},
+                      release::studies_of(document.value("studies", Json::array())),
                       document.at("trial_sharpes").get<std::vector<double>>()};
   } catch (const Error&) {
     throw;

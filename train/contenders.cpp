@@ -201,7 +201,8 @@ Background background_of(const std::vector<Contender>& contenders, const std::ve
   for (const Resolved& trial : trials) {
     if (trial.trials <= out.trial_count) continue;
     out.trial_count = trial.trials;
-    out.study = {trial.study_id, trial.trials - 1};  // the one that was trained here is this retrain's
+    out.studies = trial.studies;
+    if (!out.studies.empty()) --out.studies[0].count;  // the one that was trained here is this retrain's
   }
   out.trial_count += static_cast<std::int64_t>(contenders.size()) - 1;
   out.trial_sharpes = trials[0].trial_sharpes;

@@ -100,7 +100,7 @@ release::Json data_section(const Settings& settings, const Data& data) {
   }
   section["holdout_from"] = iso_utc(data.splits.holdout_from);
   section["purged_bars"] = data.splits.purged_bars;
-  section["embargo_bars"] = 0;
+  section["embargo_bars"] = evaluation::kEmbargoBars;
   return section;
 }
 
@@ -123,7 +123,7 @@ Judgement judge(const Candidate& candidate, release::VersionStore& store, releas
   opening.bars = market.bars_in_segments();
   opening.data_sha256 = release::sha256(files_section(candidate.settings.run.bars, data.layout.assets).dump());
   opening.trials = candidate.background.trial_count;
-  opening.study = candidate.background.study;
+  opening.studies = candidate.background.studies;
   const std::vector<double> earlier = ledger.read().sharpes();
   out.look = ledger.open(opening);
   const release::LedgerRecord record = ledger.read();

@@ -33,11 +33,11 @@ evaluation::Series returns_at(const TimedReturns& series, const std::vector<std:
 // What a candidate was chosen among. It lies beside its weights (training/evidence.json), so that it can be judged
 // again, against another version.
 struct Background {
-  std::vector<TimedReturns> seeds;    // on the hold-out: the same training from each seed, the candidate's included
-  std::vector<TimedReturns> trials;   // on the validation bars: one a trial, the mean of its seeds
-  std::int64_t trial_count = 1;       // the study's and this retrain's trainings, the candidate included
-  release::StudyTrials study;         // of them
-  std::vector<double> trial_sharpes;  // per bar, of as many of these as are known
+  std::vector<TimedReturns> seeds;   // on the hold-out: the same training from each seed, the candidate's included
+  std::vector<TimedReturns> trials;  // on the validation bars: one a trial, the mean of its seeds
+  std::int64_t trial_count = 1;      // the study's and this retrain's trainings, the candidate included
+  std::vector<release::StudyTrials> studies;  // of them
+  std::vector<double> trial_sharpes;          // per bar, of as many of these as are known
 };
 inline constexpr const char* kEvidenceFile = "evidence.json";
 void write_background(const std::filesystem::path& path, const Background& background);

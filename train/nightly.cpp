@@ -10,14 +10,11 @@
 #include "platform/lock.h"
 #include "platform/log.h"
 #include "platform/text.h"
-#include "release/ledger.h"
 #include "release/versions.h"
-#include "train/current_bars.h"
-#include "train/job.h"
+#include "train/night_work.h"
 #include "train/nightly_journal.h"
 #include "train/retrain.h"
 #include "train/service.h"
-#include "train/start.h"
 #include "train/sweep.h"
 
 namespace ristretto::train {
@@ -26,9 +23,8 @@ namespace {
 namespace fs = std::filesystem;
 using release::Json;
 
-constexpr double kSweepShare = 0.25;    // of the night, for new trials
-constexpr double kGrownHoldout = 1.25;  // times the settings' share of the bars
-constexpr double kLeastSeconds = 20;    // of a retrain that is begun: what reading bars and judging take
+constexpr double kSweepShare = 0.25;  // of the night, for new trials
+constexpr double kLeastSeconds = 20;  // of a retrain that is begun: what reading bars and judging take
 
 std::int64_t now_seconds() { return std::chrono::system_clock::to_time_t(now_utc()); }
 
@@ -44,95 +40,6 @@ std::int64_t bytes_below(const fs::path& directory) {
     if (!ignored) sum += static_cast<std::int64_t>(size);
   }
   return sum;
-}
-
-// What a model's retrain is made of, and what its ledger adds: where the hold-out begins, and what was judged last.
-struct Work {
-  std::vector<Resolved> trials;
-  std::int64_t new_bars = 0;
-};
-
-bool pinned(const std::vector<Given>& given) {
-  return std::any_of(given.begin(), given.end(), [](const Given& entry) { return entry.name == "holdout_from"; });
-}
-
-// Where the newest version's hold-out was cut: later bars have trained nothing of this name.
-std::string holdout_of(const release::VersionStore& store, const std::string& name) {
-  const std::vector<release::Version> versions = store.list(name);
-  for (auto version = versions.rbegin(); version != versions.rend(); ++version) {
-    try {
-      const auto manifest = release::read_manifest(version->path);
-      const Json::json_pointer where("/data/holdout_from");
-      if (manifest && manifest->contains(where)) return (*manifest)[where].get<std::string>();
-    } catch (const std::exception&) {
-      continue;  // a damaged version says nothing
-    }
-  }
-  return "";
-}
-
-std::optional<release::Opening> last_judgement(const NightlyRequest& request, const std::string& name) {
-  release::LedgerRecord record = release::Ledger(request.deployments, name).read();
-  std::erase_if(record.openings, [](const release::Opening& o) { return o.purpose != release::kJudgement; });
-  return record.openings.empty() ? std::nullopt : std::optional(record.openings.back());
-}
-
-std::vector<Resolved> trials_of(const NightlyRequest& request, const std::optional<StudySource>& source,
-                                const std::vector<Given>& given, const std::string& name) {
-  std::optional<fs::path> deployment;
-  if (!source) deployment = request.deployments / name;
-  return resolve_top(source, deployment, given, request.top_trials);
-}
-
-std::int64_t bars_from(const env::Market& market, std::int64_t time) {
-  std::int64_t bars = 0;
-  for (const env::Segment& segment : market.segments) {
-    for (std::int64_t row = segment.begin; row < segment.end; ++row) {
-      bars += market.time[static_cast<std::size_t>(row)] >= time;
-    }
-  }
-  return bars;
-}
-
-// Where this night's hold-out of a model begins; empty: where the settings put it. Where the last one began, so that
-// it is judged on the same bars and the new ones, until it has grown by a part: then training moves on.
-std::string holdout_from(const NightlyRequest& request, const std::optional<StudySource>& source,
-                         const std::vector<Given>& given, const std::string& name) {
-  if (pinned(given)) return "";
-  std::string from = holdout_of(release::VersionStore(request.deployments), name);
-  if (const auto last = last_judgement(request, name); from.empty() && last) from = iso_utc(last->first_bar);
-  if (from.empty()) return "";
-  Settings settings = trials_of(request, source, given, name)[0].settings;
-  settings.run.pretrained.clear();  // it may not have seen this cut's hold-out, and only the share is asked
-  const Data data = load_data(settings);
-  const std::int64_t share = bars_from(data.market, data.splits.holdout_from);
-  const std::int64_t grown = bars_from(data.market, parse_utc(from).value_or(0));
-  return static_cast<double>(grown) > kGrownHoldout * static_cast<double>(share) ? iso_utc(data.splits.holdout_from)
-                                                                                 : from;
-}
-
-Work work_of(const NightlyRequest& request, const std::optional<StudySource>& source, const std::vector<Given>& given,
-             const std::string& name, const std::string& from, std::int64_t seed, double seconds_left) {
-  std::vector<Given> layers = given;
-  const auto last = last_judgement(request, name);
-  if (!from.empty() && !pinned(given)) layers.push_back({"holdout_from", from, kLastHoldout});
-  // The same bars with the same seed would give the same weights again.
-  layers.insert(layers.begin(), {"seed", str(seed), "the night"});
-  if (seconds_left > 0) layers.push_back({"time_budget", str(seconds_left, "s"), "what is left of the night"});
-  Work work;
-  work.trials = trials_of(request, source, layers, name);
-  auto fine_tuning = fine_tuning_of(request.deployments / name, work.trials[0]);
-  if (fine_tuning) work.trials.push_back(std::move(*fine_tuning));
-  const Settings& settings = work.trials[0].settings;
-  require_current_bars(settings.run.bars, layout_of(settings).assets);
-  const Data data = load_data(settings);
-  const env::Market& holdout = data.splits.holdout.market;
-  for (const env::Segment& segment : holdout.segments) {
-    for (std::int64_t row = segment.begin; row < segment.end; ++row) {
-      work.new_bars += !last || holdout.time[static_cast<std::size_t>(row)] > last->last_bar;
-    }
-  }
-  return work;
 }
 
 // The version that a killed process published of this run, put where its verdict says.
@@ -173,6 +80,7 @@ class Nights {
         store_(request.deployments) {}
 
   NightlyResult run() {
+    check_given(given_);  // else each model would fail by itself
     if (request_.dry_run) return tell_due();
     fs::create_directories(directory_);
     const FileLock lock(directory_ / "lock", "nightly");
@@ -270,7 +178,7 @@ class Nights {
           const std::string& other = *model.holdout_from;
           if (!other.empty() && (from.empty() || other < from)) from = other;  // as texts they are in order of time
         }
-        if (!from.empty() && !pinned(given_)) layers.push_back({"holdout_from", from, "the earliest hold-out"});
+        if (!from.empty() && !pins_holdout(given_)) layers.push_back({"holdout_from", from, "the earliest hold-out"});
         SweepRequest sweeping;
         sweeping.storage = source_->storage;
         sweeping.study_name = before.study_name;
@@ -316,7 +224,7 @@ class Nights {
       // A night that goes on cuts where it began to: its own look at the hold-out stands in the ledger by now.
       if (!model.holdout_from) model.holdout_from = holdout_from(request_, source_, given_, model.name);
       const Work work = work_of(request_, source_, given_, model.name, *model.holdout_from, night_.started, left);
-      model.new_bars = work.new_bars;
+      if (model.state == "waiting") model.new_bars = work.new_bars;  // by now its own look may stand in the ledger
       if (model.state == "waiting" && work.new_bars < request_.new_bars) {
         model.state = "not due";
         model.reason = str(work.new_bars, " new bars, expected at least ", request_.new_bars);

@@ -21,7 +21,7 @@ constexpr std::int64_t kSeeds = 2;           // of the robust objective
 constexpr double kCostFactor = 2;            // likewise
 constexpr double kSpreadWeight = 0.1;        // of the standard deviation, in both
 // Rows between training and test: a position is built over about a day, and a holding is sold off after two.
-constexpr std::int64_t kPurgeBars = 24, kEmbargoBars = 48;
+constexpr std::int64_t kPurgeBars = 24;
 constexpr double kHoursOfYear = 8760;
 
 // environment.md: sqrt(8760 / N) * mean / std (ddof 1); 0 where they do not vary.
@@ -125,11 +125,11 @@ Objective::Objective(ObjectiveKind kind, const Settings& settings, std::int64_t 
   const std::int64_t purge = std::max<std::int64_t>(kPurgeBars, largest_lookback - 1);
   const auto cut = [&] {
     if (splits == SplitKind::walk_forward) {
-      return evaluation::walk_forward_splits(bars_, kFolds, purge, kEmbargoBars);
+      return evaluation::walk_forward_splits(bars_, kFolds, purge, evaluation::kEmbargoBars);
     }
     const bool k_fold = splits == SplitKind::k_fold;
     return evaluation::combinatorial_purged_splits(bars_, k_fold ? kFolds : kGroups, k_fold ? 1 : kTestGroups, purge,
-                                                   kEmbargoBars);
+                                                   evaluation::kEmbargoBars);
   };
   for (const evaluation::PurgedSplit& split : cut()) {
     std::vector<std::int64_t> tests;

@@ -29,7 +29,7 @@ Json study_section(const Resolved& resolved) {
                   {"library_version", resolved.library_version},
                   {"generation", resolved.generation ? studies::name_of(*resolved.generation) : ""},
                   {"trials", resolved.trials},
-                  {"id", resolved.study_id}};
+                  {"studies", release::json_of(resolved.studies)}};
   const auto until = chosen_until(resolved);
   section["seen_until"] = until ? Json(iso_utc(*until)) : Json(nullptr);
   for (const studies::Taken& taken : resolved.parameters) {

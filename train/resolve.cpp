@@ -9,8 +9,8 @@
 #include "platform/text.h"
 #include "release/deployment.h"
 #include "release/manifest.h"
-#include "studies/datetime.h"
 #include "studies/storage.h"
+#include "train/studies_behind.h"
 #include "train/sweep_worker.h"
 
 namespace ristretto::train {
@@ -33,6 +33,9 @@ bool switched_on(const std::vector<Given>& given, const char* name) {
   return on;
 }
 
+// The existing trader's constant stands above a study's value, unless somebody asks for the study's.
+bool asks_for_study(const Given& entry) { return entry.name == "norm_action" && entry.text == "study"; }
+
 void take(Resolved& resolved, const studies::Study& study, const std::vector<Given>& given) {
   studies::Interpretation how;
   how.use_untested = switched_on(given, "use_untested");
@@ -51,12 +54,6 @@ void take(Resolved& resolved, const studies::Study& study, const std::vector<Giv
     if (taken.applied) resolved.settings.sources[taken.name] = str("study trial ", resolved.trial->number);
   }
   resolved.parameters = std::move(settings.parameters);
-}
-
-// Names are given again; when its first trial began is a study's own.
-std::string id_of(const studies::Study& study) {
-  if (study.trials.empty() || !study.trials[0].started) return "";
-  return str(study.name, " begun ", studies::datetime_text(*study.trials[0].started, /*local=*/false));
 }
 
 void take_from_study(Resolved& resolved, const StudySource& source, const std::vector<Given>& given) {
@@ -85,8 +82,9 @@ void take_from_study(Resolved& resolved, const StudySource& source, const std::v
   resolved.storage = storage->info().path;
   resolved.library_version = storage->info().library_version;
   resolved.study_name = name;
-  resolved.trials = static_cast<std::int64_t>(study.trials.size());
-  resolved.study_id = id_of(study);
+  resolved.studies = studies_behind(study, storage->info());
+  resolved.trials = 0;
+  for (const release::StudyTrials& behind : resolved.studies) resolved.trials += behind.count;
   const formats::Json* objective = studies::find(study.user_attributes, studies::kObjectiveAttribute);
   if (objective != nullptr && objective->text == objective_text(ObjectiveKind::robust)) {
     for (const studies::Trial& other : study.trials) {
@@ -128,7 +126,7 @@ void take_from_deployment(Resolved& resolved, const std::filesystem::path& deplo
   resolved.seen_until = release::time_at(section, "/seen_until");
   if (section.contains("trials") && section["trials"].is_number_integer()) {
     resolved.trials = std::max<std::int64_t>(1, section["trials"].get<std::int64_t>());
-    resolved.study_id = section.value("id", "");
+    resolved.studies = release::studies_of(section.value("studies", release::Json::array()));
   }
 }
 
@@ -152,6 +150,13 @@ std::string origin_is_unknown(const std::string& origin) {
          "ristretto sweep makes";
 }
 
+void check_given(const std::vector<Given>& given) {
+  Settings settings;
+  for (const Given& entry : given) {
+    if (!asks_for_study(entry)) settings.apply(entry);
+  }
+}
+
 Resolved resolve(const std::optional<StudySource>& source, const std::optional<std::filesystem::path>& deployment,
                  const std::vector<Given>& given) {
   Resolved resolved;
@@ -162,7 +167,7 @@ Resolved resolve(const std::optional<StudySource>& source, const std::optional<s
     take_from_deployment(resolved, *deployment, given);
   }
   for (const Given& entry : given) {
-    if (entry.name == "norm_action" && entry.text == "study") {
+    if (asks_for_study(entry)) {
       if (resolved.settings.source_of("norm_action").rfind("study", 0) != 0) {
         throw Error(Fault::usage, "--norm-action is 'study', but no study's trial gives one");
       }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "release/ledger.h"
 #include "release/start.h"
 #include "studies/trial_settings.h"
 #include "train/settings.h"
@@ -30,7 +31,8 @@ struct Resolved {
   std::optional<studies::Trial> trial;
   std::optional<studies::Generation> generation;
   std::int64_t trials = 1;  // that the trial was chosen among, itself included
-  std::string study_id;     // tells the study from every other of its name; empty: nothing does
+  // They are of these studies: its own, and those whose best trials its own began with.
+  std::vector<release::StudyTrials> studies;
   // Sharpe ratios per bar of the others, where the study's values are such (the robust objective's).
   std::vector<double> trial_sharpes;
   std::optional<std::int64_t> seen_until;  // last bar that the trial was chosen by, seconds since 1970, UTC; if known
@@ -47,6 +49,9 @@ std::optional<std::int64_t> chosen_until(const Resolved& resolved);
 std::optional<std::string> unknown_origin(const Resolved& resolved);
 // The same of a trial that nobody says it of. `origin`: what it is from.
 std::string origin_is_unknown(const std::string& origin);
+
+// Throws Error(usage) for a name or value that none of the following would take, whatever study or deployment it is of.
+void check_given(const std::vector<Given>& given);
 
 // source: a study; else deployment: a directory whose best_trial is taken; else the defaults. given: config file,
 // environment, command line, in this order.

@@ -17,6 +17,7 @@
 #include "studies/trial_settings.h"
 #include "train/device.h"
 #include "train/memory_budget.h"
+#include "train/studies_behind.h"
 #include "train/sweep_worker.h"
 
 namespace ristretto::train {
@@ -129,6 +130,7 @@ void queue_best(studies::WritableStorage& storage, const SweepRequest& request, 
   if (best.empty()) {
     throw Error(Fault::usage, str("study '", request.start_from, "' has no COMPLETE trial to start from"));
   }
+  record_start(storage, study, from);  // before them: a choice that they led to must not go without it
   studies::Interpretation how;
   how.use_untested = settings.run.use_untested;
   how.activate_inert = settings.run.activate_inert;

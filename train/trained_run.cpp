@@ -45,6 +45,7 @@ void read_origin(const Json& origin, TrainedRun& run, Resolved& resolved) {
   if (!study.is_object()) return;
   resolved.study_name = study.at("name").get<std::string>();
   resolved.seen_until = release::time_at(study, "/seen_until");
+  resolved.studies = release::studies_of(study.value("studies", Json::array()));
   studies::Trial trial;
   trial.number = study.at("trial").get<std::int64_t>();
   trial.state = studies::State::complete;

@@ -1,0 +1,101 @@
+#include "train/night_work.h"
+
+#include <algorithm>
+
+#include "platform/clock.h"
+#include "platform/error.h"
+#include "platform/text.h"
+#include "release/ledger.h"
+#include "release/versions.h"
+#include "train/current_bars.h"
+#include "train/job.h"
+#include "train/start.h"
+
+namespace ristretto::train {
+namespace {
+
+namespace fs = std::filesystem;
+using release::Json;
+
+constexpr double kGrownHoldout = 1.25;  // times the settings' share of the bars
+
+// Where the newest version's hold-out was cut: later bars have trained nothing of this name.
+std::string holdout_of(const release::VersionStore& store, const std::string& name) {
+  const std::vector<release::Version> versions = store.list(name);
+  for (auto version = versions.rbegin(); version != versions.rend(); ++version) {
+    try {
+      const auto manifest = release::read_manifest(version->path);
+      const Json::json_pointer where("/data/holdout_from");
+      if (manifest && manifest->contains(where)) return (*manifest)[where].get<std::string>();
+    } catch (const std::exception&) {
+      continue;  // a damaged version says nothing
+    }
+  }
+  return "";
+}
+
+std::optional<release::Opening> last_judgement(const NightlyRequest& request, const std::string& name) {
+  release::LedgerRecord record = release::Ledger(request.deployments, name).read();
+  std::erase_if(record.openings, [](const release::Opening& o) { return o.purpose != release::kJudgement; });
+  return record.openings.empty() ? std::nullopt : std::optional(record.openings.back());
+}
+
+std::vector<Resolved> trials_of(const NightlyRequest& request, const std::optional<StudySource>& source,
+                                const std::vector<Given>& given, const std::string& name) {
+  std::optional<fs::path> deployment;
+  if (!source) deployment = request.deployments / name;
+  return resolve_top(source, deployment, given, request.top_trials);
+}
+
+std::int64_t bars_from(const env::Market& market, std::int64_t time) {
+  std::int64_t bars = 0;
+  for (const env::Segment& segment : market.segments) {
+    for (std::int64_t row = segment.begin; row < segment.end; ++row) {
+      bars += market.time[static_cast<std::size_t>(row)] >= time;
+    }
+  }
+  return bars;
+}
+
+}  // namespace
+
+bool pins_holdout(const std::vector<Given>& given) {
+  return std::any_of(given.begin(), given.end(), [](const Given& entry) { return entry.name == "holdout_from"; });
+}
+
+std::string holdout_from(const NightlyRequest& request, const std::optional<StudySource>& source,
+                         const std::vector<Given>& given, const std::string& name) {
+  if (pins_holdout(given)) return "";
+  std::string from = holdout_of(release::VersionStore(request.deployments), name);
+  if (const auto last = last_judgement(request, name); from.empty() && last) from = iso_utc(last->first_bar);
+  if (from.empty()) return "";
+  Settings settings = trials_of(request, source, given, name)[0].settings;
+  settings.run.pretrained.clear();  // it may not have seen this cut's hold-out, and only the share is asked
+  const Data data = load_data(settings);
+  const std::int64_t share = bars_from(data.market, data.splits.holdout_from);
+  const std::int64_t grown = bars_from(data.market, parse_utc(from).value_or(0));
+  return static_cast<double>(grown) > kGrownHoldout * static_cast<double>(share) ? iso_utc(data.splits.holdout_from)
+                                                                                 : from;
+}
+
+Work work_of(const NightlyRequest& request, const std::optional<StudySource>& source, const std::vector<Given>& given,
+             const std::string& name, const std::string& from, std::int64_t seed, double seconds_left) {
+  std::vector<Given> layers = given;
+  const auto last = last_judgement(request, name);
+  if (!from.empty() && !pins_holdout(given)) layers.push_back({"holdout_from", from, kLastHoldout});
+  // The same bars with the same seed would give the same weights again.
+  layers.insert(layers.begin(), {"seed", str(seed), "the night"});
+  if (seconds_left > 0) layers.push_back({"time_budget", str(seconds_left, "s"), "what is left of the night"});
+  Work work;
+  work.trials = trials_of(request, source, layers, name);
+  auto fine_tuning = fine_tuning_of(request.deployments / name, work.trials[0]);
+  if (fine_tuning) work.trials.push_back(std::move(*fine_tuning));
+  const Settings& settings = work.trials[0].settings;
+  require_current_bars(settings.run.bars, layout_of(settings).assets);
+  const Data data = load_data(settings);
+  const evaluation::Split& holdout = data.splits.holdout;
+  work.new_bars = bars_from(holdout.market, last ? last->last_bar + 1 : holdout.first_time);
+  return work;
+}
+
+}  // namespace ristretto::train

@@ -1,0 +1,57 @@
+#include "train/studies_behind.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "platform/text.h"
+#include "studies/datetime.h"
+
+namespace ristretto::train {
+namespace {
+
+constexpr const char* kStartedFrom = "ristretto:started_from";
+
+std::string id_of(const studies::Study& study, const studies::StorageInfo& storage) {
+  if (study.trials.empty() || !study.trials[0].started) return "";
+  std::error_code no_file;
+  const std::filesystem::path file = std::filesystem::canonical(storage.path, no_file);
+  return str(study.name, " in ", no_file ? storage.path : file.string(), " begun ",
+             studies::datetime_text(*study.trials[0].started, /*local=*/false));
+}
+
+// As many of each as there were at most: trials are never taken away.
+void merge(std::vector<release::StudyTrials>& studies, const release::StudyTrials& other) {
+  const auto same =
+      std::find_if(studies.begin(), studies.end(), [&](const auto& study) { return study.id == other.id; });
+  if (same == studies.end()) {
+    studies.push_back(other);
+  } else {
+    same->count = std::max(same->count, other.count);
+  }
+}
+
+}  // namespace
+
+std::vector<release::StudyTrials> studies_behind(const studies::Study& study, const studies::StorageInfo& storage) {
+  std::vector<release::StudyTrials> behind = {{id_of(study, storage), static_cast<std::int64_t>(study.trials.size())}};
+  const formats::Json* started_from = studies::find(study.user_attributes, kStartedFrom);
+  if (started_from == nullptr) return behind;
+  const std::string text = formats::write_json(*started_from);
+  try {
+    for (const release::StudyTrials& other : release::studies_of(release::Json::parse(text))) merge(behind, other);
+  } catch (const std::exception&) {
+    throw Error(Fault::incompatible, str(storage.path, ": study '", study.name, "': the attribute ", kStartedFrom,
+                                         " is ", text, R"(, expected [{"id": "...", "trials": N}, ...])"));
+  }
+  return behind;
+}
+
+void record_start(studies::WritableStorage& storage, const studies::Study& study, const studies::Study& from) {
+  std::vector<release::StudyTrials> behind = studies_behind(study, storage.info());
+  for (const release::StudyTrials& other : studies_behind(from, storage.info())) merge(behind, other);
+  behind.erase(behind.begin());  // its own trials, which it has itself
+  storage.set_study_attribute(study.id, studies::Scope::user, kStartedFrom,
+                              formats::read_json(release::json_of(behind).dump(), kStartedFrom));
+}
+
+}  // namespace ristretto::train
