@@ -4,6 +4,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <optional>
@@ -15,8 +16,8 @@ namespace {
 constexpr std::int64_t kFewColumns = 16;        // in or out: below, the product is no work
 constexpr std::int64_t kFewWeights = 1L << 16;  // below, packing is dearer than what it gives
 constexpr std::int64_t kManyWeights =
-    1L << 18;  // of them, few rows pay too: below, the call is dearer than the product
-constexpr std::int64_t kManyRows = 512;
+    1L << 18;                            // of them, few rows pay too: below, the call is dearer than the product
+constexpr std::int64_t kManyRows = 512;  // always pay, and what the packed order is chosen for
 constexpr std::int64_t kRowsForOneUse = 2048;
 
 using Pack = at::Tensor(const at::Tensor&, std::optional<std::int64_t>);
@@ -28,6 +29,7 @@ using Linear = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optio
 struct Operators {
   std::optional<c10::TypedOperatorHandle<Pack>> pack;
   std::optional<c10::TypedOperatorHandle<Linear>> linear;
+  bool bf16 = false;  // not on processors without the instructions for it
 
   Operators() {
     const auto find = [](const char* name, const char* schema) {
@@ -44,6 +46,11 @@ struct Operators {
     if (!packing || !product) return;
     pack = packing->typed<Pack>();
     linear = product->typed<Linear>();
+    try {
+      pack->call(at::zeros({kFewColumns, kFewColumns}, at::kBFloat16), kManyRows);
+      bf16 = true;
+    } catch (const c10::Error&) {
+    }
   }
 };
 
@@ -60,7 +67,8 @@ at::Tensor plain(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
 }  // namespace
 
 PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias) : weight_(weight), bias_(bias) {
-  const bool type = weight.scalar_type() == at::kFloat || weight.scalar_type() == at::kBFloat16;
+  const bool bf16 = weight.scalar_type() == at::kBFloat16;
+  const bool type = weight.scalar_type() == at::kFloat || (bf16 && operators().bf16);
   packs_ = weight.is_cpu() && type && std::min(weight.size(0), weight.size(1)) >= kFewColumns &&
            weight.numel() >= kFewWeights && operators().pack;
 }

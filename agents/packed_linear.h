@@ -11,7 +11,6 @@ namespace ristretto::agents {
 
 class PackedLinear {
  public:
-  PackedLinear() = default;
   // weight [out, in], bias [out] or undefined; both float32 or bfloat16, without gradients. Where this LibTorch or the
   // device has no such products, or they do not pay, the plain one is used. Packed when that pays for the first time:
   // the weight must not change from here on.

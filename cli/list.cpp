@@ -24,10 +24,8 @@ int list(const Arguments& arguments) {
     const std::vector<release::Version> versions = store.list(name);
     const char* note = "";
     if (versions.empty()) {
-      const std::filesystem::path slot = std::filesystem::path(options.get("deployments", "deployments")) / name;
-      note = std::filesystem::exists(std::filesystem::symlink_status(slot))
-                 ? "  (a directory without versions: the next retrain adopts it)"
-                 : "  (nothing is served, no version is there)";
+      note = store.deployed(name) ? "  (a directory without versions: the next retrain adopts it)"
+                                  : "  (nothing is served, no version is there)";
     }
     if (!options.json()) std::printf("%s%s\n", name.c_str(), note);
     std::map<std::string, std::string> reasons;  // of each version's last promotion, refusal or rollback

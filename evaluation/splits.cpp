@@ -59,11 +59,7 @@ Splits split_by_time(const env::Market& market, int lookback, const SplitSetting
   const std::int64_t bars = market.bars_in_segments();
   std::int64_t train_end, validation_end;
   if (settings.holdout_from) {
-    validation_end = 0;
-    for (const env::Segment& segment : market.segments) {
-      const auto begin = market.time.begin() + segment.begin, end = market.time.begin() + segment.end;
-      validation_end += std::lower_bound(begin, end, *settings.holdout_from) - begin;
-    }
+    validation_end = market.between({}, settings.holdout_from).bars_in_segments();
     if (validation_end == 0 || validation_end == bars) {
       throw Error(Fault::usage,
                   str("the hold-out begins at ", iso_utc(*settings.holdout_from), ", which leaves ", validation_end,

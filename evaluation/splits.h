@@ -10,8 +10,8 @@
 
 namespace ristretto::evaluation {
 
-// Bars that are dropped behind what was trained on, beside the purge, before what is tested: returns near each other
-// are related though they share no row (algorithms.md 3.1).
+// Bars that are dropped beside the purge before what is tested: returns near each other are related though they share
+// no row, and what was bought in training may be sold off two days later (algorithms.md 3.1).
 inline constexpr std::int64_t kEmbargoBars = 48;
 
 // Shares of all bars, in order of time; what is left is the hold-out.
@@ -39,8 +39,8 @@ struct Splits {
 
 // Splits once, by time over all segments. A boundary ends a segment, and lookback - 1 + the features' warm-up rows
 // after it are purged, before the hold-out with an embargo of kEmbargoBars; where it falls on a gap nothing reaches
-// across and nothing is purged. Throws Error(usage) for
-// impossible settings and for a part in which not one step can be made.
+// across and nothing is purged. Throws Error(usage) for impossible settings and for a part in which not one step can be
+// made.
 Splits split_by_time(const env::Market& market, int lookback, const SplitSettings& settings);
 
 // One split. Bars are numbers 0..n-1, ascending.

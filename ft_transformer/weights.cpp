@@ -127,6 +127,16 @@ void Weights::require_same_shapes(const Weights& expected, const std::string& or
   }
 }
 
+double relative_distance(const Weights& now, const Weights& before) {
+  double change = 0, size = 0;
+  for (const auto& [name, tensor] : now) {
+    const at::Tensor old = before.at(name).detach().to(at::kCPU, at::kDouble);
+    change += (tensor.detach().to(at::kCPU, at::kDouble) - old).square().sum().item<double>();
+    size += old.square().sum().item<double>();
+  }
+  return std::sqrt(change / std::max(size, 1e-300));
+}
+
 Weights weights_of(const formats::NamedArrays& arrays) {
   Weights weights;
   for (const auto& [name, array] : arrays) weights.add(name, tensor_of(array));

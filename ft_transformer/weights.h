@@ -37,6 +37,9 @@ class Weights {
   std::vector<Entry> entries_;
 };
 
+// |w - w'| / |w'| over all numbers, in float64. The names are the same; shapes too.
+double relative_distance(const Weights& now, const Weights& before);
+
 // From and to arrays of files; CPU, contiguous, copies. tensor_of throws Error(incompatible) for text.
 Weights weights_of(const formats::NamedArrays& arrays);
 formats::NamedArrays arrays_of(const Weights& weights);

@@ -30,6 +30,8 @@ bool leap(int year) { return (year % 4 == 0 && year % 100 != 0) || year % 400 ==
 
 Instant now_utc() { return std::chrono::system_clock::now(); }
 
+std::int64_t now_seconds() { return std::chrono::system_clock::to_time_t(now_utc()); }
+
 std::string utc_text(Instant instant) {
   const auto milliseconds =
       std::chrono::duration_cast<std::chrono::milliseconds>(instant.time_since_epoch()).count() % 1000;

@@ -11,6 +11,7 @@ namespace ristretto {
 using Instant = std::chrono::system_clock::time_point;
 
 Instant now_utc();
+std::int64_t now_seconds();  // since 1970, UTC
 // "2026-07-13 02:00:00,123"
 std::string utc_text(Instant instant);
 // "2026-07-13T02:00:00Z" of seconds since 1970.

@@ -14,6 +14,11 @@ std::string fixed(double value, int decimals) {
   return {buffer, result.ptr};
 }
 
+std::string six_digits(double value) {
+  char buffer[32];
+  return {buffer, std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::general, 6).ptr};
+}
+
 std::string with_thousands(long long value) {
   std::string digits = std::to_string(value);
   const std::size_t first = digits[0] == '-' ? 1 : 0;
@@ -38,6 +43,12 @@ std::string join(const std::vector<std::string>& parts, std::string_view separat
     out += parts[i];
   }
   return out;
+}
+
+std::string trimmed(const std::string& text) {
+  const std::size_t begin = text.find_first_not_of(" \t\r");
+  if (begin == std::string::npos) return {};
+  return text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1);
 }
 
 std::string padded_left(const std::string& text, std::size_t width) {

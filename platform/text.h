@@ -33,6 +33,8 @@ std::string str(const Parts&... parts) {
 
 // `value` with `decimals` digits behind the point; "nan", "inf", "-inf" for the others.
 std::string fixed(double value, int decimals);
+// Six significant digits, for people.
+std::string six_digits(double value);
 // 1234567 is "1,234,567".
 std::string with_thousands(long long value);
 // The whole of `text` as a number, or nothing. Locale-independent; accepts nan and inf where T is floating.
@@ -45,6 +47,8 @@ std::optional<T> parse_number(std::string_view text) {
 }
 std::vector<std::string> split(std::string_view text, char separator);
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
+// Without spaces, tabs and carriage returns at both ends.
+std::string trimmed(const std::string& text);
 // `text` in at least `width` bytes, with spaces in front or, padded_right, behind.
 std::string padded_left(const std::string& text, std::size_t width);
 std::string padded_right(const std::string& text, std::size_t width);

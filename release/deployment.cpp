@@ -210,7 +210,7 @@ std::optional<std::string> non_finite_weight(const Weights& weights) {
 std::optional<std::int64_t> unseen_from(const Model& model) {
   if (!model.manifest) return std::nullopt;
   for (const char* field : {"/data/holdout_from", "/data/splits/holdout/first_bar"}) {
-    if (const auto text = text_at(*model.manifest, field)) return parse_utc(*text);
+    if (const auto time = time_at(*model.manifest, field)) return time;
   }
   return std::nullopt;
 }

@@ -17,12 +17,6 @@ constexpr double kDaySeconds = 86400;
 // The spread of fewer says little of the spread of all trials.
 constexpr std::int64_t kFewestSharpes = 5;
 
-// Six digits: more are no evidence.
-std::string shown(double value) {
-  char buffer[32];
-  return {buffer, std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::general, 6).ptr};
-}
-
 // What a gate throws that cannot decide.
 Error no_evidence(const std::string& reason) { return {Fault::refused, reason}; }
 
@@ -33,7 +27,9 @@ struct Finding {
   Json numbers = {};
 };
 
-GateResult gate(const char* name, const std::string& threshold, const std::function<Finding()>& judge) {
+// without_evidence: its numbers where it cannot decide.
+GateResult gate(const char* name, const std::string& threshold, const std::function<Finding()>& judge,
+                const Json& without_evidence = {}) {
   GateResult result{name, false, "", threshold, ""};
   try {
     const Finding found = judge();
@@ -44,6 +40,7 @@ GateResult gate(const char* name, const std::string& threshold, const std::funct
   } catch (const Error& error) {
     result.no_evidence = true;
     result.reason = error.what();
+    result.numbers = without_evidence;
   }
   return result;
 }
@@ -92,8 +89,9 @@ Finding overfitting(const Evidence& evidence, const Thresholds& thresholds) {
   const evaluation::Overfitting found =
       evaluation::overfitting(evidence.trials, static_cast<int>(thresholds.overfitting_blocks));
   return {found.probability <= thresholds.overfitting_maximum,
-          str(shown(found.probability), " over ", evidence.trials.size(), " trials",
-              found.slope ? str(", slope ", shown(*found.slope)) : "", ", P(loss) ", shown(found.probability_of_loss)),
+          str(six_digits(found.probability), " over ", evidence.trials.size(), " trials",
+              found.slope ? str(", slope ", six_digits(*found.slope)) : "", ", P(loss) ",
+              six_digits(found.probability_of_loss)),
           "the best trial in one half of the bars is too often below the median in the other"};
 }
 
@@ -133,14 +131,14 @@ Finding deflated_sharpe(const Evidence& evidence, const Thresholds& thresholds) 
   std::string effective;
   if (!evidence.trials.empty()) {
     const evaluation::EffectiveTrials some = evaluation::effective_trials(evidence.trials);
-    effective = str(", N_eff ", shown(some.participation_ratio), " and ", some.clusters, " clusters of ",
+    effective = str(", N_eff ", six_digits(some.participation_ratio), " and ", some.clusters, " clusters of ",
                     evidence.trials.size());
     numbers["effective_trials"] = {
         {"participation_ratio", some.participation_ratio}, {"clusters", some.clusters}, {"of", evidence.trials.size()}};
   }
   return {value >= thresholds.deflated_sharpe_minimum,
-          str(shown(value), " (Sharpe ratio ", shown(sample.sharpe), ", N ", trials, effective, ", V ", shown(variance),
-              ")"),
+          str(six_digits(value), " (Sharpe ratio ", six_digits(sample.sharpe), ", N ", trials, effective, ", V ",
+              six_digits(variance), ")"),
           length ? str("it would take ", std::ceil(*length), " bars to tell it from the best of ", trials,
                        " without skill, and there are ", sample.bars)
                  : str("the best of ", trials, " without skill is expected to be as good"),
@@ -160,8 +158,8 @@ Finding against(const Evidence& evidence, const Series& other, const char* whose
   const evaluation::Interval found = evaluation::gain_difference(
       evidence.candidate, other, {static_cast<std::int64_t>(thresholds.replicates), thresholds.confidence, 0});
   return {found.low > 0,
-          str(shown(found.estimate), " in [", shown(found.low), ", ", shown(found.high), "], blocks of ",
-              shown(found.mean_block)),
+          str(six_digits(found.estimate), " in [", six_digits(found.low), ", ", six_digits(found.high), "], blocks of ",
+              six_digits(found.mean_block)),
           found.high < 0 ? str("it gains less than ", whose) : str("it may gain no more than ", whose)};
 }
 
@@ -170,8 +168,8 @@ Finding drawdown(const Evidence& evidence, const Thresholds& thresholds) {
   require_bars(evidence.champion, "the champion", thresholds);
   require_same_bars(evidence.candidate, evidence.champion, "the champion");
   const double value = largest_drawdown(evidence.candidate), champion = largest_drawdown(evidence.champion);
-  return {value <= thresholds.drawdown_ratio_maximum * champion, str(shown(value), " against ", shown(champion)),
-          "it falls deeper than the champion"};
+  return {value <= thresholds.drawdown_ratio_maximum * champion,
+          str(six_digits(value), " against ", six_digits(champion)), "it falls deeper than the champion"};
 }
 
 Finding costs(const Series& candidate, const Series& equal_weight, double minimum, const Thresholds& thresholds) {
@@ -179,7 +177,7 @@ Finding costs(const Series& candidate, const Series& equal_weight, double minimu
   require_bars(equal_weight, "equal weight", thresholds);
   require_same_bars(candidate, equal_weight, "equal weight");
   const double value = log_gain(candidate) - log_gain(equal_weight);
-  return {value >= minimum, shown(value), "costs eat what it gains over equal weight"};
+  return {value >= minimum, six_digits(value), "costs eat what it gains over equal weight"};
 }
 
 Finding seeds(const Evidence& evidence, const Thresholds& thresholds) {
@@ -199,14 +197,14 @@ Finding seeds(const Evidence& evidence, const Thresholds& thresholds) {
   double mean = 0;
   for (const double gain : gains) mean += gain / static_cast<double>(gains.size());
   return {mean >= thresholds.worst_seeds_minimum,
-          str(shown(mean), " of the worst ", gains.size(), " of ", evidence.seeds.size()),
+          str(six_digits(mean), " of the worst ", gains.size(), " of ", evidence.seeds.size()),
           "the worst quarter of the seeds gains too little over equal weight"};
 }
 
 Finding freshness(const Evidence& evidence, const Thresholds& thresholds) {
   if (!evidence.last_bar || !evidence.judged_at) throw no_evidence("the time of the last bar is not known");
   const double days = static_cast<double>(*evidence.judged_at - *evidence.last_bar) / kDaySeconds;
-  return {days >= 0 && days <= thresholds.data_age_days_maximum, str(shown(days), " days"),
+  return {days >= 0 && days <= thresholds.data_age_days_maximum, str(six_digits(days), " days"),
           days < 0 ? "the last bar lies in the future" : "the data are old: fetch newer bars"};
 }
 
@@ -224,10 +222,11 @@ std::vector<GateResult> evidence_gates(const Evidence& evidence, const Threshold
   const Thresholds& t = thresholds;
   const std::string interval = str("all of the ", 100 * t.confidence, " % interval above 0");
   const auto excess = [](double minimum) { return str("at least ", minimum, " over equal weight"); };
-  std::vector<GateResult> gates = {
+  return {
       gate("overfitting", str("at most ", t.overfitting_maximum), [&] { return overfitting(evidence, t); }),
-      gate("deflated_sharpe", str("at least ", t.deflated_sharpe_minimum),
-           [&] { return deflated_sharpe(evidence, t); }),
+      gate(
+          "deflated_sharpe", str("at least ", t.deflated_sharpe_minimum), [&] { return deflated_sharpe(evidence, t); },
+          trial_numbers(evidence)),
       gate("against_champion", interval, [&] { return against(evidence, evidence.champion, "the champion", t); }),
       gate("against_equal_weight", interval,
            [&] { return against(evidence, evidence.equal_weight, "equal weight", t); }),
@@ -246,10 +245,6 @@ std::vector<GateResult> evidence_gates(const Evidence& evidence, const Threshold
       gate("freshness", str("at most ", t.data_age_days_maximum, " days"), [&] { return freshness(evidence, t); }),
       gate("holdout", "1 look", [&] { return holdout(evidence); }),
   };
-  for (GateResult& result : gates) {
-    if (result.name == "deflated_sharpe" && result.no_evidence) result.numbers = trial_numbers(evidence);
-  }
-  return gates;
 }
 
 }  // namespace ristretto::release

@@ -33,25 +33,17 @@ GateResult judge(const char* name, bool passed, const std::string& value, const 
   return {name, passed, value, threshold, passed ? "" : reason};
 }
 
-// |w - w'| / |w'| over the actor's weights; nothing where they have other names or shapes, or the other does not load
-// or is not finite: what is broken keeps nobody from its place.
+// Nothing where the served weights have other names or shapes, or do not load or are not finite: what is broken keeps
+// nobody from its place.
 std::optional<double> distance_from_served(const Model& model, const std::filesystem::path& served) {
-  std::optional<Model> other;
   try {
-    other = load(served);
+    const Model other = load(served);
+    model.actor.require_same_shapes(other.actor, served.string());
+    const double distance = ft_transformer::relative_distance(model.actor, other.actor);
+    return std::isfinite(distance) ? std::optional(distance) : std::nullopt;
   } catch (const Error&) {
     return std::nullopt;
   }
-  if (other->actor.size() != model.actor.size()) return std::nullopt;
-  double difference = 0, length = 0;
-  for (const auto& [name, weight] : model.actor) {
-    if (!other->actor.contains(name) || !other->actor.at(name).sizes().equals(weight.sizes())) return std::nullopt;
-    const at::Tensor now = weight.to(at::kDouble), before = other->actor.at(name).to(at::kDouble);
-    difference += (now - before).square().sum().item<double>();
-    length += before.square().sum().item<double>();
-  }
-  if (!std::isfinite(length) || length == 0) return std::nullopt;
-  return std::sqrt(difference / length);
 }
 
 }  // namespace
@@ -88,12 +80,13 @@ std::vector<GateResult> integrity_gates(const IntegrityInputs& inputs, const Thr
     }
     return str(model->actor.parameters(), " numbers");
   });
-  of_model("probe", str("deviation at most ", kProbeTolerance), [&] { return str(run_probe(*model)); });
+  of_model("probe", str("deviation at most ", kProbeTolerance), [&] { return six_digits(run_probe(*model)); });
 
   const auto at_least = [&](const char* name, double value, const std::string& what, double minimum,
                             const std::string& reason) {
-    gates.push_back(judge(name, value >= minimum, str(value, what), str("at least ", minimum),
-                          str(value, what, ", expected at least ", minimum, ": ", reason)));
+    const std::string found = (value == std::floor(value) ? str(value) : six_digits(value)) + what;
+    gates.push_back(judge(name, value >= minimum, found, str("at least ", minimum),
+                          str(found, ", expected at least ", minimum, ": ", reason)));
   };
   const char* const idle =
       "it hardly trades on the unseen bars, as where its largest order is below the smallest allowed";
@@ -114,14 +107,14 @@ std::vector<GateResult> integrity_gates(const IntegrityInputs& inputs, const Thr
   of_model("differs_from_served", str("at least ", thresholds.served_distance_minimum), [&]() -> std::string {
     if (!inputs.served) return "nothing is served";
     distance = distance_from_served(*model, *inputs.served);
-    if (!distance) return "what is served has other weights, or is broken";
+    if (!distance) return "not comparable: other shapes, or weights that are broken";
     if (!(*distance >= thresholds.served_distance_minimum)) {
-      throw Error(Fault::refused, str("its weights are ", *distance, " from those of ", inputs.served->string(),
-                                      ", which is served: it is the same model"));
+      throw Error(Fault::refused, str("its weights are ", six_digits(*distance), " from those of ",
+                                      inputs.served->string(), ", which is served: it is the same model"));
     }
-    return str(*distance);
+    return six_digits(*distance);
   });
-  if (distance) gates.back().value = str(*distance);
+  if (distance) gates.back().value = six_digits(*distance);
   of_model("layout", "that of the environment it is served in", [&] {
     if (!model->layout) throw Error(Fault::incompatible, "its layout is not known");
     const std::string other = env::difference(*model->layout, inputs.environment_layout);
@@ -183,7 +176,8 @@ Verdict decide(Served served, bool passed_integrity, std::optional<double> candi
   if (!candidate_value || !champion_value || !std::isfinite(*candidate_value) || !std::isfinite(*champion_value)) {
     return refuse("no evidence: the two cannot be compared on the same unseen bars");
   }
-  const std::string compared = str(*candidate_value, " against ", *champion_value, " on the same unseen bars");
+  const std::string compared =
+      str(six_digits(*candidate_value), " against ", six_digits(*champion_value), " on the same unseen bars");
   if (!(*candidate_value > *champion_value)) return refuse("not better: " + compared);
   return {true, "better, unproven", "better: " + compared};
 }

@@ -16,8 +16,6 @@
 namespace ristretto::release {
 namespace {
 
-std::int64_t now_seconds() { return std::chrono::system_clock::to_time_t(now_utc()); }
-
 [[noreturn]] void refuse(const std::string& message) { throw Error(Fault::usage, message); }
 
 std::int64_t time_field(const Json& line, const char* name) {
@@ -56,6 +54,7 @@ void take(const Json& line, std::vector<Opening>& openings) {
     opening.first_bar = time_field(line, "first_bar");
     opening.last_bar = time_field(line, "last_bar");
     opening.bars = line.at("bars").get<std::int64_t>();
+    if (line.contains("holdout_from")) opening.holdout_from = time_field(line, "holdout_from");
     opening.data_sha256 = line.at("data_sha256").get<std::string>();
     opening.trials = std::max<std::int64_t>(1, line.at("trials").get<std::int64_t>());
     opening.studies = studies_of(line.value("studies", Json::array()));
@@ -113,10 +112,11 @@ std::int64_t LedgerRecord::trials() const {
   return sum;
 }
 
-std::vector<double> LedgerRecord::sharpes() const {
+std::vector<double> LedgerRecord::sharpes_before(std::int64_t number) const {
   std::vector<double> out;
   for (const Opening& opening : openings) {
-    if (opening.result && opening.purpose == kJudgement) out.push_back(opening.result->sharpe);
+    const bool judged = opening.result && opening.purpose == kJudgement;
+    if (judged && opening.number < number) out.push_back(opening.result->sharpe);
   }
   return out;
 }
@@ -156,19 +156,21 @@ std::int64_t Ledger::open(const Opening& opening) {
   }
   std::int64_t number = static_cast<std::int64_t>(record.openings.size()) + record.unreadable + 1;
   for (const Opening& other : record.openings) number = std::max(number, other.number + 1);
-  append_line(path_, line_of({{"format", kLedgerFormat},
-                              {"event", "opening"},
-                              {"number", number},
-                              {"time", iso_utc(now_seconds())},
-                              {"candidate", opening.candidate},
-                              {"question_sha256", opening.question_sha256},
-                              {"first_bar", iso_utc(opening.first_bar)},
-                              {"last_bar", iso_utc(opening.last_bar)},
-                              {"bars", opening.bars},
-                              {"data_sha256", opening.data_sha256},
-                              {"trials", opening.trials},
-                              {"studies", json_of(opening.studies)},
-                              {"purpose", opening.purpose}}));
+  Json line = {{"format", kLedgerFormat},
+               {"event", "opening"},
+               {"number", number},
+               {"time", iso_utc(now_seconds())},
+               {"candidate", opening.candidate},
+               {"question_sha256", opening.question_sha256},
+               {"first_bar", iso_utc(opening.first_bar)},
+               {"last_bar", iso_utc(opening.last_bar)},
+               {"bars", opening.bars},
+               {"data_sha256", opening.data_sha256},
+               {"trials", opening.trials},
+               {"studies", json_of(opening.studies)},
+               {"purpose", opening.purpose}};
+  if (opening.holdout_from) line["holdout_from"] = iso_utc(*opening.holdout_from);
+  append_line(path_, line_of(line));
   return number;
 }
 
@@ -190,6 +192,16 @@ void Ledger::conclude(std::int64_t number, const LookResult& result) {
                               {"sharpe", result.sharpe},
                               {"log_gain", result.log_gain},
                               {"verdict", result.verdict}}));
+}
+
+std::int64_t Ledger::looks(const std::string& candidate) const {
+  std::int64_t looks = 0;
+  const std::filesystem::path versions = path_.parent_path().parent_path();
+  for (const auto& entry : std::filesystem::directory_iterator(versions)) {
+    if (!std::filesystem::exists(entry.path() / kLedger)) continue;
+    looks += Ledger(versions.parent_path(), entry.path().filename().string()).read().looks(candidate);
+  }
+  return looks;
 }
 
 LedgerRecord Ledger::read() const {

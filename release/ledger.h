@@ -5,10 +5,9 @@
 //   deployments/.versions/NAME/ledger.jsonl   append-only; one JSON object a line, under the lock of NAME
 //   {"format": 1, "event": "opening", "number": 3, "time": "2026-07-13T02:00:00Z", "candidate": "...",
 //    "question_sha256": "...", "first_bar": "...", "last_bar": "...", "bars": 3942, "data_sha256": "...", "trials":
-//    205, "studies": [{"id": "...", "trials": 200}],
-//    "purpose": "judgement"}
-//   {"format": 1, "event": "result", "number": 3, "time": "...", "sharpe": 0.021, "log_gain": 0.4, "verdict":
-//   "refused"}
+//    205, "studies": [{"id": "...", "trials": 200}], "purpose": "judgement", "holdout_from": "..."}
+//   {"format": 1, "event": "result", "number": 3, "time": "...", "sharpe": 0.021, "log_gain": 0.4,
+//    "verdict": "refused"}
 #pragma once
 
 #include <cstdint>
@@ -51,9 +50,10 @@ struct Opening {
   std::string question_sha256;
   std::int64_t first_bar = 0, last_bar = 0;  // that are looked at; seconds since 1970, UTC
   std::int64_t bars = 0;
-  std::string data_sha256;           // of the files that the bars are from
-  std::int64_t trials = 1;           // that the candidate was chosen among, itself included
-  std::vector<StudyTrials> studies;  // the part of them that stands in studies
+  std::optional<std::int64_t> holdout_from;  // where the hold-out was cut, before purge and embargo; if it was
+  std::string data_sha256;                   // of the files that the bars are from
+  std::int64_t trials = 1;                   // that the candidate was chosen among, itself included
+  std::vector<StudyTrials> studies;          // the part of them that stands in studies
   std::string purpose = kJudgement;
   std::int64_t number = 0;           // 1, 2, ... in order of time; the ledger gives it
   std::int64_t time = 0;             // seconds since 1970, UTC; the ledger gives it
@@ -67,9 +67,9 @@ struct LedgerRecord {
   // Trials of all openings; those of one study once, as many as it had at most. A damaged line may have been one and
   // counts as one: never too few.
   std::int64_t trials() const;
-  // The Sharpe ratios of judgements that have a result: an evaluation's is of other bars.
-  std::vector<double> sharpes() const;
-  // How often this candidate looked.
+  // The Sharpe ratios of judgements before look `number` that have a result: an evaluation's is of other bars.
+  std::vector<double> sharpes_before(std::int64_t number) const;
+  // How often this candidate looked, as this name.
   std::int64_t looks(const std::string& candidate) const;
 };
 
@@ -86,6 +86,8 @@ class Ledger {
   // After it, before anybody is told; the first result of a look stands. Throws Error(usage) for a number that was not
   // opened, and for numbers that are not finite.
   void conclude(std::int64_t number, const LookResult& result);
+  // How often the candidate looked, as this name or another of these deployments: what was chosen there may come here.
+  std::int64_t looks(const std::string& candidate) const;
   // Needs no lock; a line that is being written just now may count as damaged.
   LedgerRecord read() const;
   const std::filesystem::path& path() const { return path_; }

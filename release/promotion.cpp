@@ -25,7 +25,7 @@ std::string id_of(int number, const std::string& hash) {
   return str(std::string(kVersionDigits - std::min(kVersionDigits, digits.size()), '0'), digits, '-', hash);
 }
 
-std::string now_text() { return iso_utc(std::chrono::system_clock::to_time_t(now_utc())); }
+std::string now_text() { return iso_utc(now_seconds()); }
 
 Json json_or_null(const std::optional<std::string>& text) { return text ? Json(*text) : Json(nullptr); }
 

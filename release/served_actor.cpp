@@ -61,11 +61,13 @@ evaluation::Actor actor_of(const Model& model, const env::Layout& layout, const 
     throw Error(Fault::incompatible, str(model.path.string(), " takes ", model.architecture.observation,
                                          " values, the layout has ", layout.size()));
   }
-  return [actor = agents::FrozenNetwork(model.actor, model.architecture, agents::Part::actor, false), layout,
-          tech = market.tech](const env::Observation& seen) {
-    const at::NoGradGuard no_gradients;
-    return at::tanh(actor(env::materialize(seen, tech, layout)));
-  };
+  return actor_of(model.actor, model.architecture, layout, market);
+}
+
+evaluation::Actor actor_of(const ft_transformer::Weights& actor, const agents::Architecture& architecture,
+                           const env::Layout& layout, const env::Market& market) {
+  return [network = agents::FrozenNetwork(actor, architecture, agents::Part::actor, false), layout, tech = market.tech](
+             const env::Observation& seen) { return at::tanh(network(env::materialize(seen, tech, layout))); };
 }
 
 }  // namespace ristretto::release

@@ -22,5 +22,8 @@ env::Rules served_rules(const Model& model, const env::Layout& layout);
 
 // layout's features are the market's. The market must outlive the actor.
 evaluation::Actor actor_of(const Model& model, const env::Layout& layout, const env::Market& market);
+// The same of weights that fit the layout.
+evaluation::Actor actor_of(const ft_transformer::Weights& actor, const agents::Architecture& architecture,
+                           const env::Layout& layout, const env::Market& market);
 
 }  // namespace ristretto::release

@@ -164,7 +164,7 @@ void stage(const Content& content, const fs::path& directory) {
                 {"name", nullptr},
                 {"version", nullptr},
                 {"status", nullptr},
-                {"created", iso_utc(std::chrono::system_clock::to_time_t(now_utc()))},
+                {"created", iso_utc(now_seconds())},
                 {"parent", nullptr},
                 {"files", files_of(directory)},
                 {"architecture", section_of(content.architecture)},

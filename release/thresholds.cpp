@@ -8,16 +8,6 @@
 #include "platform/text.h"
 
 namespace ristretto::release {
-namespace {
-
-std::string trimmed(const std::string& text) {
-  const std::size_t begin = text.find_first_not_of(" \t\r");
-  if (begin == std::string::npos) return {};
-  return text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1);
-}
-
-}  // namespace
-
 const std::vector<ThresholdRow>& threshold_table() {
   using T = Thresholds;
   static const std::vector<ThresholdRow> rows = {

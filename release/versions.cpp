@@ -114,8 +114,12 @@ Slot VersionStore::slot(const std::string& name) const {
   return {Slot::Kind::version, id};
 }
 
+bool VersionStore::deployed(const std::string& name) const {
+  return fs::exists(fs::symlink_status(root_ / name)) || !ids(name).empty();
+}
+
 void VersionStore::require_deployed(const std::string& name) const {
-  if (slot(name).kind != Slot::Kind::empty || !ids(name).empty()) return;
+  if (deployed(name)) return;
   const std::vector<std::string> there = names();
   throw Error(Fault::usage, str("there is no deployment '", name, "' in ", root_.string()),
               there.empty() ? "retrain makes one" : "there are: " + join(there, ", "));
@@ -207,7 +211,7 @@ std::vector<std::string> VersionStore::check(const std::string& name, const std:
 }
 
 void VersionStore::require_clock(const std::string& name) const {
-  const std::int64_t now = std::chrono::system_clock::to_time_t(now_utc());
+  const std::int64_t now = now_seconds();
   std::int64_t latest = 0;
   for (const Json& event : history(name)) latest = std::max(latest, parse_utc(text_field(event, "time")).value_or(0));
   if (now + kClockSlackSeconds >= latest) return;

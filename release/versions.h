@@ -65,7 +65,9 @@ class VersionStore {
   // Everything deployed, in order: what has versions, and directories that have none yet.
   std::vector<std::string> names() const;
   Slot slot(const std::string& name) const;
-  // Throws Error(usage) naming those that there are where nothing is deployed as `name` and it has no version.
+  // Whether anything is there as `name`, or it has a version: names() has those too of which nothing ever passed.
+  bool deployed(const std::string& name) const;
+  // Throws Error(usage) naming those that there are where nothing is deployed as `name`.
   void require_deployed(const std::string& name) const;
   // The version that is served; nothing where the slot is empty or still a plain directory.
   std::optional<std::string> served(const std::string& name) const;

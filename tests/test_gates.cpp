@@ -139,12 +139,9 @@ TEST_CASE("gates: NaN in what is served keeps nobody from its place") {
   CHECK(refusals(integrity_gates(inputs)).empty());
 }
 
-TEST_CASE("gates: the thresholds of integrity are those of the file, and the default file has them all") {
+TEST_CASE("gates: the thresholds of integrity are those of the file") {
   const Scratch scratch;
   stage(small_content(Network::mlp), scratch / "v");
-  std::ofstream(scratch / "gates.ini") << text_of(Thresholds{});
-  const Thresholds read = read_thresholds(scratch / "gates.ini"), defaults;
-  for (const ThresholdRow& row : threshold_table()) CHECK(read.*(row.member) == defaults.*(row.member));
   std::ofstream(scratch / "gates.ini") << "orders_minimum = 13\nsteps_minimum = 5000\nweight_change_minimum = 0.2\n";
   CHECK(refused(integrity_gates(good_inputs(scratch / "v"), read_thresholds(scratch / "gates.ini"))) ==
         "orders steps weights_changed");

@@ -71,7 +71,7 @@ TEST_CASE("ledger: an opening is on the disk before its result, and both read ba
   CHECK(first.result->verdict == "refused");
   // One whose process died while it looked counts like any other.
   CHECK(record.trials() == 6);
-  CHECK(record.sharpes() == std::vector<double>{0.021});
+  CHECK(record.sharpes_before(1 << 20) == std::vector<double>{0.021});
   CHECK(record.looks("second") == 1);
   CHECK(record.looks("third") == 0);
   CHECK(record.unreadable == 0);
@@ -87,7 +87,7 @@ TEST_CASE("ledger: an evaluation counts as a look and a trial, its Sharpe ratio 
   const LedgerRecord record = ledger.read();
   CHECK(record.trials() == 2);
   CHECK(record.looks("first") == 2);
-  CHECK(record.sharpes() == std::vector<double>{0.021});
+  CHECK(record.sharpes_before(1 << 20) == std::vector<double>{0.021});
   CHECK(record.openings[0].purpose == kJudgement);
   CHECK(record.openings[1].purpose == kEvaluation);
 }
@@ -150,6 +150,24 @@ TEST_CASE("ledger: a study's trials are behind every night that chose among them
   CHECK(ledger.read().openings.back().studies == opening.studies);
 }
 
+TEST_CASE("ledger: a look that is taken again sees what the first saw, and looks as another name count") {
+  const Scratch scratch;
+  Ledger ledger(scratch / "deployments", "one"), other(scratch / "deployments", "other");
+  ledger.conclude(ledger.open(look("first")), {0.1, 0, "refused"});
+  Opening second = look("second");
+  second.holdout_from = second.first_bar - 3600;
+  ledger.conclude(ledger.open(second), {0.2, 0, "refused"});
+  ledger.conclude(ledger.open(look("third")), {0.3, 0, "refused"});
+  CHECK(ledger.read().sharpes_before(ledger.open(second)) == std::vector<double>{0.1});
+  CHECK(ledger.read().openings[1].holdout_from == second.holdout_from);
+  CHECK_FALSE(ledger.read().openings[0].holdout_from);
+  CHECK(ledger.looks("second") == 1);
+  other.open(look("second"));
+  CHECK(ledger.looks("second") == 2);
+  CHECK(other.looks("second") == 2);
+  CHECK(other.looks("third") == 1);
+}
+
 TEST_CASE("ledger: a damaged line costs no other and counts as a trial") {
   const Scratch scratch;
   Ledger ledger(scratch / "deployments", "m");
@@ -170,7 +188,7 @@ TEST_CASE("ledger: a damaged line costs no other and counts as a trial") {
     ledger.conclude(3, {0.25, 0.1, "proven"});
     record = ledger.read();
     CHECK(record.openings.back().candidate == "third");
-    CHECK(record.sharpes() == std::vector<double>{0.5, 0.25});
+    CHECK(record.sharpes_before(1 << 20) == std::vector<double>{0.5, 0.25});
     CHECK(record.trials() == (complete ? 13 : 7));
   }
 }
@@ -227,7 +245,7 @@ TEST_CASE("ledger: processes that look at once get numbers of their own, and no 
   const LedgerRecord record = Ledger(scratch / "deployments", "m").read();
   CHECK(record.unreadable == 0);
   CHECK(record.trials() == 2 * kProcesses * kLooks);
-  CHECK(record.sharpes().size() == kProcesses * kLooks);
+  CHECK(record.sharpes_before(1 << 20).size() == kProcesses * kLooks);
   std::int64_t expected = 0;
   std::set<std::string> candidates;
   for (const Opening& opening : record.openings) {

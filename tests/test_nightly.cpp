@@ -17,6 +17,7 @@
 #include "release/ledger.h"
 #include "release/versions.h"
 #include "studies/storage.h"
+#include "train/night_work.h"
 #include "train/sweep.h"
 #include "train/webhook.h"
 
@@ -250,6 +251,24 @@ TEST_CASE("nightly: each fault has its own message, and nothing is changed by it
   CHECK(place.document["models"][0]["state"] == "failed");
   CHECK(place.document["models"][0]["reason"].get<std::string>().find("nowhere") != std::string::npos);
   CHECK(place.store().list("model_0").size() == 1);
+}
+
+TEST_CASE(
+    "nightly: a hold-out of which no version tells begins night for night where it was cut, not behind its purge") {
+  const TemporaryDirectory directory;
+  release::Opening opening;
+  opening.candidate = "refused";
+  opening.holdout_from = parse_utc("2023-03-05").value();
+  opening.first_bar = *opening.holdout_from + 80 * 3600;
+  opening.last_bar = opening.first_bar + 1000 * 3600;
+  opening.bars = 1000;
+  opening.data_sha256 = std::string(64, 'a');
+  NightlyRequest request;
+  request.deployments = directory.path / "deployments";
+  release::Ledger(request.deployments, "model_0").open(opening);
+  const StudySource study{kSource + "/data/studies/example.db", "cappuccino_maxgpu", {}};
+  CHECK(holdout_from(request, study, {{"bars", kSource + "/data/crypto_1h", "a test"}}, "model_0") ==
+        "2023-03-05T00:00:00Z");
 }
 
 TEST_CASE("nightly: exit code 0 where something is served, 3 where nothing is good enough") {

@@ -401,11 +401,11 @@ TEST_CASE("versions: refusals are recorded, and a line that a crash cut spoils n
   VersionStore store(scratch / "deployments");
   promote(store, scratch, 0.25);
   std::ofstream(scratch / "deployments/.versions/model/history.jsonl", std::ios::app) << "{\"event\": \"prom";
-  store.refuse(kName, std::nullopt, "trades: no order", {{{"name", "trades"}, {"passed", false}}});
+  store.refuse(kName, std::nullopt, "orders: none", {{{"name", "orders"}, {"passed", false}}});
   CHECK((events_of(store) == std::vector<std::string>{"publication", "promotion", "unreadable", "refusal"}));
   const Json last = store.history(kName).back();
-  CHECK(last["reason"] == "trades: no order");
-  CHECK(last["gates"][0]["name"] == "trades");
+  CHECK(last["reason"] == "orders: none");
+  CHECK(last["gates"][0]["name"] == "orders");
   CHECK(last["version"].is_null());
 }
 

@@ -1,15 +1,12 @@
 #include "train/contenders.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/core/grad_mode.h>
-#include <ATen/ops/tanh.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <map>
 #include <optional>
 
-#include "agents/forward.h"
 #include "env/random.h"
 #include "evaluation/metrics.h"
 #include "platform/atomic_file.h"
@@ -17,6 +14,7 @@
 #include "platform/error.h"
 #include "platform/log.h"
 #include "platform/text.h"
+#include "release/served_actor.h"
 #include "train/record.h"
 #include "train/trained_run.h"
 
@@ -87,11 +85,7 @@ void take_served_form(Contender& contender, const Resolved& resolved) {
 }  // namespace
 
 evaluation::Actor actor_of(const release::Content& content, const env::Market& market) {
-  return [actor = agents::FrozenNetwork(content.actor, content.architecture, agents::Part::actor, false),
-          layout = content.layout, tech = market.tech](const env::Observation& seen) {
-    const at::NoGradGuard no_gradients;
-    return at::tanh(actor(env::materialize(seen, tech, layout)));
-  };
+  return release::actor_of(content.actor, content.architecture, content.layout, market);
 }
 
 std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std::int64_t seeds,
@@ -106,11 +100,12 @@ std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std
       settings.run.seed += seed;
       if (!data) data = std::make_shared<const Data>(load_data(settings));
       const std::filesystem::path run =
-          count == 1 ? directory : directory / str("trial-", trial + 1, "-seed-", settings.run.seed);
+          count == 1 ? directory : directory / str(kTrialRun, trial + 1, "-seed-", settings.run.seed);
       const std::filesystem::path finished = run / kFinished;
       const bool had_ended = std::filesystem::exists(finished);  // before the process died: it has had its time
       const bool resumed = std::filesystem::exists(run / "checkpoint" / "checkpoint.safetensors");
       std::filesystem::create_directories(run);
+      const auto lock = std::make_shared<const FileLock>(run / ".lock", "retrain, in " + run.string());
       if (!resumed) write_origin(run, trials[trial], settings, *data, static_cast<std::int64_t>(count));
       write_file_atomically(run / "config.ini", settings.as_ini());
       if (count > 1) {
@@ -151,8 +146,16 @@ std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std
         continue;
       }
       Json making = making_of(trials[trial], settings);
-      contenders.push_back(
-          {trial, std::move(settings), data, std::move(making), run, trainer.plan(), std::move(*outcome), {}, {}});
+      contenders.push_back({trial,
+                            lock,
+                            std::move(settings),
+                            data,
+                            std::move(making),
+                            run,
+                            trainer.plan(),
+                            std::move(*outcome),
+                            {},
+                            {}});
       Contender& added = contenders.back();
       if (added.outcome.signal != 0) return contenders;
       write_file_atomically(finished, added.outcome.ended + "\n");
@@ -167,7 +170,8 @@ Contender trained_contender(const Resolved& resolved, Profile& profile) {
   const TrainedRun& run = *resolved.trained;
   const auto data = std::make_shared<const Data>(load_data(resolved));
   Trainer trainer(run.settings, data->splits.train.market, run.directory, {}, profile, Trainer::Manner::background);
-  Contender contender{0, resolved.settings, data, run.making, run.directory, trainer.plan(), trainer.saved(), {}, {}};
+  Contender contender{0,  nullptr, resolved.settings, data, run.making, run.directory, trainer.plan(), trainer.saved(),
+                      {}, {}};
   take_served_form(contender, resolved);
   return contender;
 }

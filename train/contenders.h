@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "evaluation/backtest.h"
+#include "platform/lock.h"
 #include "release/deployment.h"
 #include "train/job.h"
 #include "train/judge.h"
@@ -18,8 +19,9 @@ namespace ristretto::train {
 
 // One training. Its networks are kept in their served form only, on the CPU.
 struct Contender {
-  std::size_t trial = 0;  // which of the hyperparameters that were given
-  Settings settings;      // with this contender's seed
+  std::size_t trial = 0;                 // which of the hyperparameters that were given
+  std::shared_ptr<const FileLock> lock;  // of its run: nobody trains on meanwhile
+  Settings settings;                     // with this contender's seed
   std::shared_ptr<const Data> data;
   release::Json making;             // making_of() it
   std::filesystem::path directory;  // its run
@@ -28,6 +30,9 @@ struct Contender {
   release::Content content;        // without the manifest's sections; this and `validated` are empty after a signal
   evaluation::Backtest validated;  // the served form on the validation bars
 };
+
+// How the directories of runs begin that lie in another's, for it trains several.
+inline constexpr const char* kTrialRun = "trial-";
 
 // Trains every trial's hyperparameters from `seeds` seeds (the settings' and those after it), one after the other, in
 // equal shares of the time budget that is left. directory: of the run; a single contender's run is the directory

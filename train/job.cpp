@@ -61,7 +61,6 @@ evaluation::Actor actor_of(const Snapshot& snapshot, const env::Market& market, 
   const agents::Policy& policy = snapshot.policy;
   return [actor = agents::FrozenNetwork(policy.actor, policy.architecture, agents::Part::actor, bf16), normalizer,
           device](const env::Observation& seen) {
-    const at::NoGradGuard no_gradients;
     const env::Observation there{seen.account.to(device), seen.bar.to(device)};
     return at::tanh(actor(normalizer->input(there))).to(seen.account.device());
   };

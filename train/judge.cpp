@@ -121,10 +121,10 @@ Judgement judge(const Candidate& candidate, release::VersionStore& store, releas
   opening.first_bar = split.first_time;
   opening.last_bar = split.last_time;
   opening.bars = market.bars_in_segments();
+  opening.holdout_from = data.splits.holdout_from;
   opening.data_sha256 = release::sha256(files_section(candidate.settings.run.bars, data.layout.assets).dump());
   opening.trials = candidate.background.trial_count;
   opening.studies = candidate.background.studies;
-  const std::vector<double> earlier = ledger.read().sharpes();
   out.look = ledger.open(opening);
   const release::LedgerRecord record = ledger.read();
   out.trials_of_ledger = record.trials();
@@ -191,10 +191,12 @@ Judgement judge(const Candidate& candidate, release::VersionStore& store, releas
   for (const TimedReturns& trial : out.background.trials) evidence.trials.push_back(returns_at(trial, seen));
   evidence.trial_count = out.trials_of_ledger;
   evidence.trial_sharpes = out.background.trial_sharpes;
+  // A look that is taken again sees what the first saw.
+  const std::vector<double> earlier = record.sharpes_before(out.look);
   evidence.trial_sharpes.insert(evidence.trial_sharpes.end(), earlier.begin(), earlier.end());
   evidence.last_bar = split.last_time;
-  evidence.judged_at = std::chrono::system_clock::to_time_t(now_utc());
-  evidence.looks = record.looks(candidate.label);
+  evidence.judged_at = now_seconds();
+  evidence.looks = ledger.looks(candidate.label);
   evidence.origin_unknown = candidate.origin_unknown;
   out.evidence = release::evidence_gates(evidence, thresholds);
   return out;

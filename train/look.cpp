@@ -12,11 +12,8 @@
 #include "train/judge.h"
 
 namespace ristretto::train {
-namespace {
 
 namespace fs = std::filesystem;
-
-}  // namespace
 
 std::optional<Look> open_look(const release::Model& model, const env::Market& market, const env::Rules& rules,
                               const std::string& bars) {
@@ -31,16 +28,11 @@ std::optional<Look> open_look(const release::Model& model, const env::Market& ma
   const std::int64_t from =
       std::max(*unseen, release::time_at(*model.manifest, "/data/splits/holdout/last_bar").value_or(*unseen - 1) + 1);
   release::Opening opening;
-  for (const env::Segment& segment : market.segments) {
-    for (std::int64_t row = segment.begin; row < segment.end; ++row) {
-      const std::int64_t time = market.time[static_cast<std::size_t>(row)];
-      if (time < from) continue;
-      if (opening.bars == 0) opening.first_bar = time;
-      opening.last_bar = time;
-      ++opening.bars;
-    }
-  }
-  if (opening.bars == 0) return std::nullopt;
+  const env::Market seen = market.between(from, {});
+  if (seen.segments.empty()) return std::nullopt;
+  opening.bars = seen.bars_in_segments();
+  opening.first_bar = seen.time[static_cast<std::size_t>(seen.segments.front().begin)];
+  opening.last_bar = seen.time[static_cast<std::size_t>(seen.segments.back().end - 1)];
   opening.candidate = release::text_at(*model.manifest, "/training/candidate").value_or(version.filename().string());
   opening.question_sha256 = release::sha256(str(release::actor_hash(model.actor), release::section_of(rules).dump()));
   opening.data_sha256 = release::sha256(files_section(bars, market.assets).dump());

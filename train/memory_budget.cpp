@@ -8,6 +8,7 @@
 #include "platform/error.h"
 #include "platform/text.h"
 #include "train/device.h"
+#include "train/settings.h"
 
 namespace ristretto::train {
 namespace {
@@ -69,6 +70,12 @@ std::int64_t free_bytes(c10::Device device) {
       return *kib * 1024;
   }
   return static_cast<std::int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+}
+
+std::int64_t budget_bytes(const std::string& text, c10::Device device) {
+  constexpr double kShare = 0.85;  // of what is free
+  return text.empty() ? static_cast<std::int64_t>(kShare * static_cast<double>(free_bytes(device)))
+                      : parse_bytes("memory-budget", text);
 }
 
 std::int64_t micro_batch_of(const agents::Architecture& architecture, std::int64_t batch_size,

@@ -4,6 +4,7 @@
 #include <c10/core/Device.h>
 
 #include <cstdint>
+#include <string>
 
 #include "agents/policy.h"
 
@@ -20,6 +21,7 @@ std::int64_t free_bytes(c10::Device device);
 std::int64_t micro_batch_of(const agents::Architecture& architecture, std::int64_t batch_size,
                             std::int64_t budget_bytes, c10::Device device);
 
-inline constexpr double kBudgetShare = 0.85;  // of what is free
+// Bytes: what `text` says, such as 4GiB; where it is empty, most of what is free. Throws Error(usage) for another text.
+std::int64_t budget_bytes(const std::string& text, c10::Device device);
 
 }  // namespace ristretto::train

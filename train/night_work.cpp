@@ -15,7 +15,6 @@ namespace ristretto::train {
 namespace {
 
 namespace fs = std::filesystem;
-using release::Json;
 
 constexpr double kGrownHoldout = 1.25;  // times the settings' share of the bars
 
@@ -25,8 +24,8 @@ std::string holdout_of(const release::VersionStore& store, const std::string& na
   for (auto version = versions.rbegin(); version != versions.rend(); ++version) {
     try {
       const auto manifest = release::read_manifest(version->path);
-      const Json::json_pointer where("/data/holdout_from");
-      if (manifest && manifest->contains(where)) return (*manifest)[where].get<std::string>();
+      const auto from = manifest ? release::text_at(*manifest, "/data/holdout_from") : std::nullopt;
+      if (from) return *from;
     } catch (const std::exception&) {
       continue;  // a damaged version says nothing
     }
@@ -47,16 +46,6 @@ std::vector<Resolved> trials_of(const NightlyRequest& request, const std::option
   return resolve_top(source, deployment, given, request.top_trials);
 }
 
-std::int64_t bars_from(const env::Market& market, std::int64_t time) {
-  std::int64_t bars = 0;
-  for (const env::Segment& segment : market.segments) {
-    for (std::int64_t row = segment.begin; row < segment.end; ++row) {
-      bars += market.time[static_cast<std::size_t>(row)] >= time;
-    }
-  }
-  return bars;
-}
-
 }  // namespace
 
 bool pins_holdout(const std::vector<Given>& given) {
@@ -67,13 +56,15 @@ std::string holdout_from(const NightlyRequest& request, const std::optional<Stud
                          const std::vector<Given>& given, const std::string& name) {
   if (pins_holdout(given)) return "";
   std::string from = holdout_of(release::VersionStore(request.deployments), name);
-  if (const auto last = last_judgement(request, name); from.empty() && last) from = iso_utc(last->first_bar);
+  if (const auto last = last_judgement(request, name); from.empty() && last) {
+    from = iso_utc(last->holdout_from.value_or(last->first_bar));
+  }
   if (from.empty()) return "";
   Settings settings = trials_of(request, source, given, name)[0].settings;
   settings.run.pretrained.clear();  // it may not have seen this cut's hold-out, and only the share is asked
   const Data data = load_data(settings);
-  const std::int64_t share = bars_from(data.market, data.splits.holdout_from);
-  const std::int64_t grown = bars_from(data.market, parse_utc(from).value_or(0));
+  const std::int64_t share = data.market.between(data.splits.holdout_from, {}).bars_in_segments();
+  const std::int64_t grown = data.market.between(parse_utc(from), {}).bars_in_segments();
   return static_cast<double>(grown) > kGrownHoldout * static_cast<double>(share) ? iso_utc(data.splits.holdout_from)
                                                                                  : from;
 }
@@ -93,8 +84,8 @@ Work work_of(const NightlyRequest& request, const std::optional<StudySource>& so
   const Settings& settings = work.trials[0].settings;
   require_current_bars(settings.run.bars, layout_of(settings).assets);
   const Data data = load_data(settings);
-  const evaluation::Split& holdout = data.splits.holdout;
-  work.new_bars = bars_from(holdout.market, last ? last->last_bar + 1 : holdout.first_time);
+  const auto newer = last ? std::optional(last->last_bar + 1) : std::nullopt;
+  work.new_bars = data.splits.holdout.market.between(newer, {}).bars_in_segments();
   return work;
 }
 

@@ -26,8 +26,6 @@ using release::Json;
 constexpr double kSweepShare = 0.25;  // of the night, for new trials
 constexpr double kLeastSeconds = 20;  // of a retrain that is begun: what reading bars and judging take
 
-std::int64_t now_seconds() { return std::chrono::system_clock::to_time_t(now_utc()); }
-
 std::int64_t bytes_below(const fs::path& directory) {
   std::int64_t sum = 0;
   if (!fs::exists(directory)) return 0;
@@ -52,8 +50,7 @@ std::optional<Ending> published(release::VersionStore& store, const ModelNight& 
     } catch (const Error&) {
       continue;  // damaged: not ours to judge here
     }
-    const Json::json_pointer candidate("/training/candidate");
-    if (!manifest || !manifest->contains(candidate) || (*manifest)[candidate] != label) continue;
+    if (!manifest || release::text_at(*manifest, "/training/candidate") != label) continue;
     Ending ending{version.id, version.status, "", version.served, false};
     for (const Json& event : store.history(model.name)) {
       const std::string kind = release::text_field(event, "event");
@@ -114,15 +111,8 @@ class Nights {
  private:
   std::vector<std::string> names() const {
     std::vector<std::string> there = store_.names();
-    std::erase_if(there, [&](const std::string& name) {  // nothing of it ever passed
-      return !fs::exists(fs::symlink_status(request_.deployments / name)) && store_.list(name).empty();
-    });
-    for (const std::string& name : request_.names) {
-      if (std::find(there.begin(), there.end(), name) == there.end()) {
-        throw Error(Fault::usage, str("there is no deployment '", name, "' in ", request_.deployments.string()),
-                    there.empty() ? "retrain makes one" : "there are: " + join(there, ", "));
-      }
-    }
+    std::erase_if(there, [&](const std::string& name) { return !store_.deployed(name); });  // nothing of it ever passed
+    for (const std::string& name : request_.names) store_.require_deployed(name);
     return request_.names.empty() ? there : request_.names;
   }
 

@@ -20,8 +20,7 @@ constexpr int kFolds = 6;                    // of the other kinds
 constexpr std::int64_t kSeeds = 2;           // of the robust objective
 constexpr double kCostFactor = 2;            // likewise
 constexpr double kSpreadWeight = 0.1;        // of the standard deviation, in both
-// Rows between training and test: a position is built over about a day, and a holding is sold off after two.
-constexpr std::int64_t kPurgeBars = 24;
+constexpr std::int64_t kPurgeBars = 24;      // at least: a position is built over about a day
 constexpr double kHoursOfYear = 8760;
 
 // environment.md: sqrt(8760 / N) * mean / std (ddof 1); 0 where they do not vary.

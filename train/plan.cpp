@@ -83,9 +83,7 @@ Plan make_plan(const Settings& settings, c10::Device device, bool predict) {
   plan.steps = steps_of(settings);
   plan.iterations = std::max<std::int64_t>(1, (plan.steps + plan.samples - 1) / plan.samples);
   if (!settings.run.time_budget.empty()) plan.budget_seconds = *parse_duration(settings.run.time_budget);
-  const std::int64_t budget = settings.run.memory_budget.empty()
-                                  ? static_cast<std::int64_t>(kBudgetShare * static_cast<double>(free_bytes(device)))
-                                  : parse_bytes("memory-budget", settings.run.memory_budget);
+  const std::int64_t budget = budget_bytes(settings.run.memory_budget, device);
   plan.micro_batch = micro_batch_of(architecture, std::min(hp.batch_size, plan.samples), budget, device);
   // One forward to act, and in each epoch one forward and a backward of twice its work.
   plan.flops = forward_flops(architecture) * static_cast<double>(plan.samples) *

@@ -241,6 +241,7 @@ PromoteResult promote_run(const release::VersionStore& store, const PromoteReque
   retraining.name = request.name;
   retraining.deployments = request.deployments;
   retraining.runs = request.runs;
+  retraining.run = request.directory;
   retraining.thresholds = request.thresholds.value_or(release::Thresholds{});
   retraining.command = request.command;
   RetrainResult judged = retrain(retraining, {resolved}, profile, std::move(contenders));

@@ -32,6 +32,12 @@ std::filesystem::path new_run_directory(const RetrainRequest& request) {
   }
 }
 
+// What the ledger tells candidates apart by: the run's name, and of one among several what it is one of.
+std::string label_of(const std::filesystem::path& run) {
+  const std::string name = run.filename().string();
+  return name.starts_with(kTrialRun) ? str(run.parent_path().filename().string(), "/", name) : name;
+}
+
 RetrainResult interrupted(const std::string& name, const Contender& last) {
   RetrainResult result;
   result.exit_code = interrupt_exit_code(last.outcome.signal);
@@ -97,9 +103,7 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
                            iso_utc(data.splits.train.first_time), " to ", iso_utc(data.splits.train.last_time),
                            ", hold-out from ", iso_utc(data.splits.holdout.first_time)));
   }
-  const std::filesystem::path run_directory = !trained.empty()       ? trained[0].directory
-                                              : !request.run.empty() ? request.run
-                                                                     : new_run_directory(request);
+  const std::filesystem::path run_directory = request.run.empty() ? new_run_directory(request) : request.run;
   std::vector<Contender> contenders =
       !trained.empty() ? std::move(trained) : train_contenders(trials, request.seeds, run_directory, profile);
   if (contenders.back().outcome.signal != 0) return interrupted(request.name, contenders.back());
@@ -108,7 +112,7 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
   profile.enter("judging");
   Contender& chosen = contenders[choose(contenders)];
   const Resolved& resolved = trials[chosen.trial];
-  const std::string label = std::filesystem::canonical(run_directory).filename().string();
+  const std::string label = label_of(std::filesystem::canonical(run_directory));
   Candidate candidate{
       request.name, label, chosen.settings, *chosen.data, chosen.content, {}, background_of(contenders, trials)};
   for (const Contender& contender : contenders) {
@@ -124,6 +128,8 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
   content.manifest_sections = manifest_sections(chosen, judgement, contenders.size(), candidate.label, request.command);
   const std::filesystem::path staged = run_directory / "deployment";
   std::filesystem::create_directories(staged / "training");
+  // What was staged there before is no candidate any more, should this process die within the copies.
+  std::filesystem::remove(staged / release::kManifest);
   for (const char* file : {"config.ini", "checkpoint/checkpoint.safetensors"}) {
     std::filesystem::copy_file(chosen.directory / file, staged / "training" / std::filesystem::path(file).filename(),
                                std::filesystem::copy_options::overwrite_existing);

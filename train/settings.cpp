@@ -26,12 +26,6 @@ std::string underscored(std::string name) {
   return name;
 }
 
-std::string trimmed(const std::string& text) {
-  const std::size_t begin = text.find_first_not_of(" \t\r");
-  if (begin == std::string::npos) return {};
-  return text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1);
-}
-
 const RunRow* find_run_row(const std::string& name) {
   for (const RunRow& row : run_table()) {
     if (name == row.name) return &row;

@@ -19,11 +19,12 @@ std::string id_of(const studies::Study& study, const studies::StorageInfo& stora
              studies::datetime_text(*study.trials[0].started, /*local=*/false));
 }
 
-// As many of each as there were at most: trials are never taken away.
+// As many of each as there were at most: trials are never taken away. Which are of one that nothing tells apart is not
+// known.
 void merge(std::vector<release::StudyTrials>& studies, const release::StudyTrials& other) {
   const auto same =
       std::find_if(studies.begin(), studies.end(), [&](const auto& study) { return study.id == other.id; });
-  if (same == studies.end()) {
+  if (same == studies.end() || other.id.empty()) {
     studies.push_back(other);
   } else {
     same->count = std::max(same->count, other.count);
@@ -46,12 +47,15 @@ std::vector<release::StudyTrials> studies_behind(const studies::Study& study, co
   return behind;
 }
 
-void record_start(studies::WritableStorage& storage, const studies::Study& study, const studies::Study& from) {
-  std::vector<release::StudyTrials> behind = studies_behind(study, storage.info());
-  for (const release::StudyTrials& other : studies_behind(from, storage.info())) merge(behind, other);
-  behind.erase(behind.begin());  // its own trials, which it has itself
-  storage.set_study_attribute(study.id, studies::Scope::user, kStartedFrom,
-                              formats::read_json(release::json_of(behind).dump(), kStartedFrom));
+void record_start(studies::WritableStorage& storage, const std::string& study, const studies::Study& from) {
+  storage.together([&] {  // another sweep may begin it with other trials just now
+    const studies::Study now = storage.read_study(study);
+    std::vector<release::StudyTrials> behind = studies_behind(now, storage.info());
+    behind.erase(behind.begin());  // its own trials, which it has itself
+    for (const release::StudyTrials& other : studies_behind(from, storage.info())) merge(behind, other);
+    storage.set_study_attribute(now.id, studies::Scope::user, kStartedFrom,
+                                formats::read_json(release::json_of(behind).dump(), kStartedFrom));
+  });
 }
 
 }  // namespace ristretto::train

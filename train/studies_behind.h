@@ -2,6 +2,7 @@
 // (algorithms.md 3.3).
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "release/ledger.h"
@@ -13,7 +14,8 @@ namespace ristretto::train {
 // a copy that lies elsewhere may have been swept on. Throws Error(incompatible) where its list of studies is damaged.
 std::vector<release::StudyTrials> studies_behind(const studies::Study& study, const studies::StorageInfo& storage);
 
-// Writes into `study`, which is about to begin with trials of `from`, that they are behind it. Both of one storage.
-void record_start(studies::WritableStorage& storage, const studies::Study& study, const studies::Study& from);
+// Writes into the study of that name, which is about to begin with trials of `from`, that they are behind it. Both of
+// one storage.
+void record_start(studies::WritableStorage& storage, const std::string& study, const studies::Study& from);
 
 }  // namespace ristretto::train

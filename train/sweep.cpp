@@ -41,19 +41,19 @@ bool has_finished_trials(const studies::Study& study) {
   });
 }
 
-// What makes a study one of this sweep's kind. Written by every process that joins: one may have been killed between
-// the study and its marks.
+// What makes a study one of this sweep's kind. The experiment last: a study without it has been left by a process that
+// was killed before, and the next one marks it.
 void mark(studies::WritableStorage& storage, std::int64_t study, const SweepRequest& request, const Settings& settings,
           const Objective& objective) {
   const auto write = [&](const char* key, const std::string& text) {
     storage.set_study_attribute(study, studies::Scope::user, key, text_json(text));
   };
   write(studies::kObjectiveAttribute, objective_text(request.objective));
-  write(kExperiment, objective.experiment());
   write(kSplits, name_of(request.splits));
   write(studies::kSeenUntilAttribute, iso_utc(objective.last_time()));
   write("ristretto:command", request.command);
   write("ristretto:settings", settings.as_ini());
+  write(kExperiment, objective.experiment());
 }
 
 // The study that trials are added to, made where it is not there, and what is said about it.
@@ -130,7 +130,7 @@ void queue_best(studies::WritableStorage& storage, const SweepRequest& request, 
   if (best.empty()) {
     throw Error(Fault::usage, str("study '", request.start_from, "' has no COMPLETE trial to start from"));
   }
-  record_start(storage, study, from);  // before them: a choice that they led to must not go without it
+  record_start(storage, study.name, from);  // before them: a choice that they led to must not go without it
   studies::Interpretation how;
   how.use_untested = settings.run.use_untested;
   how.activate_inert = settings.run.activate_inert;
@@ -257,10 +257,7 @@ SweepResult sweep(const SweepRequest& request, const Settings& settings) {
   // Each worker has its share of the threads and of the memory; the bars and their features are one copy.
   const auto workers = std::min(request.workers, request.trials);
   Settings own = settings;
-  const c10::Device device = device_of(settings.run.device);
-  const std::int64_t budget = settings.run.memory_budget.empty()
-                                  ? static_cast<std::int64_t>(kBudgetShare * static_cast<double>(free_bytes(device)))
-                                  : parse_bytes("memory-budget", settings.run.memory_budget);
+  const std::int64_t budget = budget_bytes(settings.run.memory_budget, device_of(settings.run.device));
   own.run.memory_budget = str(budget / workers);
   const int threads = std::max(1, at::get_num_threads() / static_cast<int>(workers));
   log::info("train",

@@ -74,17 +74,6 @@ agents::Policy first_policy(const Settings& settings, c10::Device device) {
   return policy;
 }
 
-double weight_change(const ft_transformer::Weights& now, const ft_transformer::Weights& initial) {
-  double change = 0, size = 0;
-  for (const auto& [name, tensor] : now) {
-    const at::Tensor before = initial.at(name).to(at::kCPU, at::kDouble);
-    const at::Tensor difference = tensor.detach().to(at::kCPU, at::kDouble) - before;
-    change += (difference * difference).sum().item<double>();
-    size += (before * before).sum().item<double>();
-  }
-  return std::sqrt(change / std::max(size, 1e-300));
-}
-
 std::vector<at::Tensor> parameters(const agents::Policy& policy) {
   std::vector<at::Tensor> all = policy.actor.tensors();
   const std::vector<at::Tensor> critic = policy.critic.tensors();
@@ -189,7 +178,7 @@ Outcome Trainer::State::outcome(const std::string& ended, int signal) const {
   out.environment_steps = environment_steps;
   out.optimizer_steps = optimizer_steps;
   out.seconds = seconds;
-  out.weight_change = weight_change(out.best.policy.actor, initial_actor);
+  out.weight_change = ft_transformer::relative_distance(out.best.policy.actor, initial_actor);
   out.ended = ended;
   out.signal = signal;
   out.reward_term_shares = reward_term_shares;
