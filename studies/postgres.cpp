@@ -220,7 +220,7 @@ void PostgresStorage::check(bool writable, const StorageOptions& options) {
   }
   typed_values_ = columns["trial_values"].count("value_type") > 0;
   typed_reports_ = columns["trial_intermediate_values"].count("intermediate_value_type") > 0;
-  local_ = is_local(info_, options);
+  info_.local_datetimes = is_local(info_, options);
 }
 
 void PostgresStorage::judge(Deadline deadline, const char* aim) {

@@ -172,7 +172,7 @@ std::string PostgresStorage::place_of(const Trial& trial) const { return str(whe
 
 std::optional<Instant> PostgresStorage::datetime(const pqxx::field& field, const std::string& where) const {
   if (field.is_null()) return std::nullopt;
-  const auto instant = parse_datetime(field.c_str(), local_);
+  const auto instant = parse_datetime(field.c_str(), info_.local_datetimes);
   if (!instant) damaged(str(where, ": a datetime"), field, "YYYY-MM-DD HH:MM:SS.ffffff");
   return instant;
 }

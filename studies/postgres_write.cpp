@@ -94,7 +94,7 @@ Trial PostgresStorage::create_trial(std::int64_t study_id) {
 Trial PostgresStorage::add_trial(std::int64_t study_id, const Trial& content) {
   Trial trial = content;
   for (const Report& report : trial.reports) require_step(report.step);
-  const Stamps stamps = stamp(trial, local_);
+  const Stamps stamps = stamp(trial, info_.local_datetimes);
   return writing([&] {
     // As Optuna does: with the study's row locked, so that numbers are counted one after another.
     const std::size_t objectives = enter_study(study_id, kLock);
@@ -128,7 +128,7 @@ std::optional<Trial> PostgresStorage::claim_waiting(std::int64_t study_id) {
         "UPDATE trials SET state = 'RUNNING', datetime_start = $2 WHERE state = 'WAITING' AND trial_id = (SELECT "
         "trial_id FROM trials WHERE study_id = $1 AND state = 'WAITING' ORDER BY trial_id LIMIT 1 FOR NO KEY UPDATE "
         "SKIP LOCKED) RETURNING trial_id, number, state, datetime_start, datetime_complete",
-        study_id, datetime_text(now_utc(), local_));
+        study_id, datetime_text(now_utc(), info_.local_datetimes));
     if (found.empty()) return std::nullopt;
     Trial trial = read_head(found[0]);
     read_contents({&trial}, objectives);
@@ -243,7 +243,7 @@ State PostgresStorage::finish(std::int64_t trial_id, State state, const std::vec
     if (stored == State::complete) insert_values(trial_id, values);
     if (stored == State::pruned && objectives == 1) insert_values(trial_id, last_report(trial_id));
     execute("UPDATE trials SET state = $1, datetime_complete = $2 WHERE trial_id = $3 AND state = 'RUNNING'",
-            name_of(stored), datetime_text(now_utc(), local_), trial_id);
+            name_of(stored), datetime_text(now_utc(), info_.local_datetimes), trial_id);
     return stored;
   });
   if (!together_) claims_.erase(trial_id);
@@ -267,7 +267,7 @@ std::vector<std::int64_t> PostgresStorage::fail_stale(std::int64_t study_id, std
         "UPDATE trials SET state = 'FAIL', datetime_complete = $1 WHERE study_id = $2 AND state = 'RUNNING' AND "
         "trial_id IN (SELECT trial_id FROM trial_heartbeats WHERE LOCALTIMESTAMP - heartbeat > make_interval(secs => "
         "$3)) RETURNING number",
-        datetime_text(now_utc(), local_), study_id, grace_seconds);
+        datetime_text(now_utc(), info_.local_datetimes), study_id, grace_seconds);
     std::vector<std::int64_t> numbers;
     for (const auto& row : found) numbers.push_back(integer(row[0]));
     std::sort(numbers.begin(), numbers.end());

@@ -90,7 +90,7 @@ SqliteStorage::SqliteStorage(const std::string& path, bool writable, const Stora
   if (writable) check_writable();
   typed_values_ = has_column("trial_values", "value_type");
   typed_reports_ = has_column("trial_intermediate_values", "intermediate_value_type");
-  local_ = is_local(info_, options);
+  info_.local_datetimes = is_local(info_, options);
 }
 
 bool SqliteStorage::has_column(const std::string& table, const std::string& column) {

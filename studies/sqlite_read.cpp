@@ -171,7 +171,7 @@ std::string SqliteStorage::place_of(const Trial& trial) const { return str(where
 
 std::optional<Instant> SqliteStorage::datetime(const SQLite::Column& column, const Trial& trial) const {
   if (column.isNull()) return std::nullopt;
-  const auto instant = parse_datetime(column.getText(), local_);
+  const auto instant = parse_datetime(column.getText(), info_.local_datetimes);
   if (!instant) damaged(str(place_of(trial), ": a datetime"), column, "YYYY-MM-DD HH:MM:SS.ffffff");
   return instant;
 }

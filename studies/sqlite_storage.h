@@ -144,7 +144,7 @@ class SqliteStorage final : public WritableStorage {
   StorageInfo info_;
   int busy_timeout_ms_;
   bool together_ = false;  // inside together(): its transaction is the one
-  bool typed_values_ = false, typed_reports_ = false, local_ = false;
+  bool typed_values_ = false, typed_reports_ = false;
   std::string where_;  // of the study that is being read
   // By their texts: most rows of a name have the same.
   std::map<std::string, agents::Range, std::less<>> decoded_;

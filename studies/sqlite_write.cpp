@@ -109,7 +109,7 @@ Trial SqliteStorage::create_trial(std::int64_t study_id) {
 Trial SqliteStorage::add_trial(std::int64_t study_id, const Trial& content) {
   Trial trial = content;
   for (const Report& report : trial.reports) require_step(report.step);
-  const Stamps stamps = stamp(trial, local_);
+  const Stamps stamps = stamp(trial, info_.local_datetimes);
   return writing([&] {
     const std::size_t objectives = enter_study(study_id);
     require_values(trial.state, trial.values, objectives);
@@ -154,7 +154,7 @@ std::optional<Trial> SqliteStorage::claim_waiting(std::int64_t study_id) {
     const std::size_t objectives = enter_study(study_id);
     const std::optional<std::int64_t> id = oldest();
     if (!id) return std::nullopt;
-    started = datetime_text(now_utc(), local_);
+    started = datetime_text(now_utc(), info_.local_datetimes);
     execute("UPDATE trials SET state = 'RUNNING', datetime_start = ? WHERE trial_id = ? AND state = 'WAITING'", started,
             *id);
     return read_trial(*id, objectives);
@@ -279,7 +279,7 @@ State SqliteStorage::finish(std::int64_t trial_id, State state, const std::vecto
     if (stored == State::complete) insert_values(trial_id, values);
     if (stored == State::pruned && objectives == 1) insert_values(trial_id, last_report(trial_id));
     execute("UPDATE trials SET state = ?, datetime_complete = ? WHERE trial_id = ? AND state = 'RUNNING'",
-            name_of(stored), datetime_text(now_utc(), local_), trial_id);
+            name_of(stored), datetime_text(now_utc(), info_.local_datetimes), trial_id);
     return stored;
   });
   if (!together_) claims_.erase(trial_id);
@@ -304,7 +304,7 @@ std::vector<std::int64_t> SqliteStorage::fail_stale(std::int64_t study_id, std::
         "UPDATE trials SET state = 'FAIL', datetime_complete = ? WHERE study_id = ? AND state = 'RUNNING' AND trial_id "
         "IN (SELECT trial_id FROM trial_heartbeats "
         "WHERE strftime('%s', 'now') - strftime('%s', heartbeat) > ?) RETURNING number");
-    update.bind(1, datetime_text(now_utc(), local_));
+    update.bind(1, datetime_text(now_utc(), info_.local_datetimes));
     update.bind(2, study_id);
     update.bind(3, grace_seconds);
     std::vector<std::int64_t> numbers;

@@ -24,10 +24,11 @@ struct StorageOptions {
 };
 
 struct StorageInfo {
-  std::string path;             // of the file; of a database its url
-  std::string url;              // sqlite:///..., as Optuna names it, without a password
-  std::string revision;         // alembic's, such as v3.2.0.a
-  std::string library_version;  // of the Optuna that made or last upgraded it
+  std::string path;              // of the file; of a database its url
+  std::string url;               // sqlite:///..., as Optuna names it, without a password
+  std::string revision;          // alembic's, such as v3.2.0.a
+  std::string library_version;   // of the Optuna that made or last upgraded it
+  bool local_datetimes = false;  // trials' datetimes are written in local time
 };
 
 // One connection: of one thread, and not carried over a fork. Faults of the file are Error(incompatible) with file and

@@ -253,18 +253,18 @@ TEST_SUITE("slow") {
     MESSAGE(killed, " of 20 were killed before they had ended, of ", whole, " s");
     CHECK(killed >= 10);
     // Nobody trains a run on while a retrain has it.
-    const auto locked_runs = [&] {
+    const auto begun_runs = [&] {
       std::set<std::filesystem::path> runs;
       for (const auto& entry : std::filesystem::directory_iterator(directory.path / "runs")) {
-        if (std::filesystem::exists(entry.path() / ".lock")) runs.insert(entry.path());
+        if (std::filesystem::exists(entry.path() / "config.ini")) runs.insert(entry.path());
       }
       return runs;
     };
-    const auto before = locked_runs();
+    const auto before = begun_runs();
     const pid_t busy = start(small_retrain("model_0"), directory.path);
     std::filesystem::path run;
     while (run.empty() && watch.seconds() < 600) {
-      for (const auto& now : locked_runs()) run = before.contains(now) ? run : now;
+      for (const auto& now : begun_runs()) run = before.contains(now) ? run : now;
     }
     kill(busy, SIGSTOP);
     CHECK(finish(start({"train", "--resume", "--run", run, "--quiet"}, directory.path, "out2")) == 5);

@@ -269,6 +269,13 @@ TEST_CASE("sweep: trials of a study that does not say which bars it saw are no e
   CHECK(resolved.studies[0].count == 2);
   CHECK(resolved.studies[1].count == static_cast<std::int64_t>(other));
   CHECK(resolved.studies[1] == resolve(StudySource{file, "cappuccino_maxgpu", {}}, std::nullopt, {}).studies[0]);
+  // As it is written in the file, so that a job in another time zone takes it for the same study.
+  const std::string zone = std::getenv("TZ") == nullptr ? "" : std::getenv("TZ");
+  setenv("TZ", "Asia/Tokyo", 1);
+  tzset();
+  CHECK(resolve(StudySource{file, "cappuccino_maxgpu", {}}, std::nullopt, {}).studies[0] == resolved.studies[1]);
+  setenv("TZ", zone.c_str(), 1);
+  tzset();
   const std::string copy = (directory.path / "copy.db").string();
   std::filesystem::copy_file(file, copy);
   CHECK(resolve(StudySource{copy, "own", 1}, std::nullopt, {}).studies[0].id != resolved.studies[0].id);

@@ -16,7 +16,7 @@ std::string id_of(const studies::Study& study, const studies::StorageInfo& stora
   std::error_code no_file;
   const std::filesystem::path file = std::filesystem::canonical(storage.path, no_file);
   return str(study.name, " in ", no_file ? storage.path : file.string(), " begun ",
-             studies::datetime_text(*study.trials[0].started, /*local=*/false));
+             studies::datetime_text(*study.trials[0].started, storage.local_datetimes));
 }
 
 // As many of each as there were at most: trials are never taken away. Which are of one that nothing tells apart is not
