@@ -92,26 +92,15 @@ Settings settings_for(const Named& named, const std::vector<Given>& given) {
   Settings settings;
   for (const Given& entry : given) settings.apply(entry);
   settings.run.assets = join(named.layout.assets, ",");
-  std::string trained = release::text_at(named.manifest, "/data/holdout_from").value_or("");
-  if (trained.empty()) trained = release::text_at(named.manifest, "/data/splits/holdout/first_bar").value_or("");
+  const std::optional<std::int64_t> trained = release::unseen_from(named.model);
   if (settings.run.holdout_from.empty()) {
-    if (trained.empty()) {
+    if (!trained) {
       throw Error(Fault::usage, str(named.directory.string(), " does not say which bars it was trained on"),
                   "name the first bar that it has not seen: --holdout-from DATE");
     }
-    settings.run.holdout_from = trained;
+    settings.run.holdout_from = iso_utc(*trained);
   }
-  const auto from = parse_utc(settings.run.holdout_from);
-  if (!from) {
-    throw Error(Fault::usage,
-                str("--holdout-from is '", settings.run.holdout_from, "', expected a date such as 2023-03-01"));
-  }
-  if (!trained.empty() && *from < parse_utc(trained)) {
-    throw Error(Fault::usage,
-                str("--holdout-from is ", settings.run.holdout_from, ", but bars before ", trained, " trained ",
-                    named.directory.string(), ": they cannot judge it"),
-                "leave it out");
-  }
+  require_unseen_from(settings.run.holdout_from, trained, named.directory.string());
   return settings;
 }
 

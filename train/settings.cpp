@@ -221,6 +221,20 @@ std::vector<std::string> apply_serving(Settings& settings) {
   return overridden;
 }
 
+void require_unseen_from(const std::string& holdout_from, std::optional<std::int64_t> trained,
+                         const std::string& whose) {
+  const auto from = parse_utc(holdout_from);
+  if (!from) {
+    throw Error(Fault::usage, str("--holdout-from is '", holdout_from, "', expected a date such as 2023-03-01"));
+  }
+  if (trained && *from < *trained) {
+    throw Error(Fault::usage,
+                str("--holdout-from is ", holdout_from, ", but bars before ", iso_utc(*trained),
+                    " had a part in the training of ", whose, ": they cannot judge it"),
+                "leave it out");
+  }
+}
+
 bool names_holdout(const Settings& settings) {
   const std::string source = settings.source_of("holdout_from");
   return source != "default" && source != kLastHoldout;

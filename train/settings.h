@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -75,6 +76,9 @@ struct Settings {
 inline constexpr const char* kLastHoldout = "the last hold-out";
 // Whether the user named the first bar that nothing has seen.
 bool names_holdout(const Settings& settings);
+// Throws Error(usage) where `holdout_from` is no date, or one before `trained`: earlier bars trained `whose`.
+void require_unseen_from(const std::string& holdout_from, std::optional<std::int64_t> trained,
+                         const std::string& whose);
 
 std::vector<std::string> all_names();
 std::string text_of(const RunSettings& run, const RunRow& row);

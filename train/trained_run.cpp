@@ -121,16 +121,7 @@ Resolved resolve_run(const fs::path& run, const std::vector<Given>& given) {
     if (entry.name == "holdout_from") {
       holdout = entry.text;
       source = entry.source;
-      const auto from = parse_utc(holdout);
-      if (!from) {
-        throw Error(Fault::usage, str("--holdout-from is '", holdout, "', expected a date such as 2023-03-01"));
-      }
-      if (*from < trained->holdout_from) {
-        throw Error(Fault::usage,
-                    str("--holdout-from is ", holdout, ", but bars before ", iso_utc(trained->holdout_from),
-                        " had a part in the training of ", run.string(), ": they cannot judge it"),
-                    "leave it out");
-      }
+      require_unseen_from(holdout, trained->holdout_from, run.string());
     }
     for (const RunRow& row : run_table()) {
       const std::string_view name = row.name;
