@@ -85,11 +85,10 @@ std::vector<GateResult> integrity_gates(const IntegrityInputs& inputs, const Thr
   const auto at_least = [&](const char* name, double value, const std::string& what, double minimum,
                             const std::string& reason) {
     const std::string found = (value == std::floor(value) ? str(value) : six_digits(value)) + what;
-    gates.push_back(judge(name, value >= minimum, found, str("at least ", minimum),
-                          str(found, ", expected at least ", minimum, ": ", reason)));
+    gates.push_back(judge(name, value >= minimum, found, str("at least ", minimum), reason));
   };
   const char* const idle =
-      "it hardly trades on the unseen bars, as where its largest order is below the smallest allowed";
+      "it hardly trades on the unseen bars: trained too little, or its largest order is below the smallest allowed";
   at_least("orders", static_cast<double>(inputs.orders), " orders", thresholds.orders_minimum, idle);
   at_least("turnover", inputs.turnover, " of the account", thresholds.turnover_minimum, idle);
   at_least("trading_bars", inputs.trading_bars, " of the bars", thresholds.trading_bars_minimum, idle);
@@ -109,8 +108,7 @@ std::vector<GateResult> integrity_gates(const IntegrityInputs& inputs, const Thr
     distance = distance_from_served(*model, *inputs.served);
     if (!distance) return "not comparable: other shapes, or weights that are broken";
     if (!(*distance >= thresholds.served_distance_minimum)) {
-      throw Error(Fault::refused, str("its weights are ", six_digits(*distance), " from those of ",
-                                      inputs.served->string(), ", which is served: it is the same model"));
+      throw Error(Fault::refused, str("these are the weights of ", inputs.served->string(), ", which is served"));
     }
     return six_digits(*distance);
   });
@@ -131,7 +129,9 @@ bool all_passed(const std::vector<GateResult>& gates) {
 std::string refusals(const std::vector<GateResult>& gates) {
   std::vector<std::string> out;
   for (const GateResult& gate : gates) {
-    if (!gate.passed) out.push_back(str(gate.name, ": ", gate.reason));
+    if (gate.passed) continue;
+    const std::string found = gate.value.empty() ? "" : str(gate.value, ", expected ", gate.threshold, ": ");
+    out.push_back(str(gate.name, ": ", found, gate.reason));
   }
   return join(out, "; ");
 }

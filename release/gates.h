@@ -40,7 +40,7 @@ struct IntegrityInputs {
 // differs_from_served, layout; each decides for itself, none throws for what it finds.
 std::vector<GateResult> integrity_gates(const IntegrityInputs& inputs, const Thresholds& thresholds = {});
 bool all_passed(const std::vector<GateResult>& gates);
-// "loads: <reason>; orders: <reason>" of those that refused.
+// "loads: <reason>; orders: <value>, expected <threshold>: <reason>" of those that refused.
 std::string refusals(const std::vector<GateResult>& gates);
 Json json_of(const std::vector<GateResult>& gates);
 
