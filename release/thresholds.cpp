@@ -47,6 +47,11 @@ std::string text_of(const Thresholds& thresholds) {
 }
 
 Thresholds read_thresholds(const std::filesystem::path& gates_ini) {
+  if (!std::filesystem::exists(gates_ini) || std::filesystem::is_directory(gates_ini)) {
+    throw Error(Fault::usage,
+                str("--gates ", gates_ini.string(), " is no file, expected one of lines such as orders_minimum = 10"),
+                "ristretto config --gates writes one");
+  }
   Thresholds thresholds;
   std::vector<std::string> names, seen;
   for (const ThresholdRow& row : threshold_table()) names.emplace_back(row.name);

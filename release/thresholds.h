@@ -45,7 +45,7 @@ const std::vector<ThresholdRow>& threshold_table();
 std::string text_of(const Thresholds& thresholds);
 // The defaults, and in their place what the INI file has: lines `name = value`; `;` or `#` begins a comment, [sections]
 // are not needed. Throws Error(usage) naming the line for a name that the table has not (with the nearest one), one
-// given twice, and a value out of its range; Error(failed) where the file cannot be read.
+// given twice, a value out of its range, and where there is no such file.
 Thresholds read_thresholds(const std::filesystem::path& gates_ini);
 
 }  // namespace ristretto::release

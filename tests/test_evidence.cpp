@@ -275,6 +275,9 @@ TEST_CASE("evidence: thresholds from a file, the table's where it says nothing")
     }
     return std::string("nothing");
   };
+  for (const std::filesystem::path& absent : {scratch / "absent.ini", scratch.path()}) {
+    CHECK_THROWS_WITH_AS(read_thresholds(absent), doctest::Contains("is no file"), Error);
+  }
   CHECK(read("").deflated_sharpe_minimum == 0.95);
   const Thresholds found =
       read("; ours\n[gates]\ndeflated_sharpe_minimum = 0.99  ; strict\n\noverfitting_blocks=10\r\n");
