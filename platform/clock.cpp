@@ -53,6 +53,12 @@ std::string iso_utc(std::int64_t seconds) {
   return buffer;
 }
 
+std::string stamp_utc(std::int64_t seconds) {
+  std::string stamp = iso_utc(seconds);
+  std::erase_if(stamp, [](char c) { return c == '-' || c == ':'; });
+  return stamp;
+}
+
 std::optional<std::int64_t> parse_utc(const std::string& text) {
   const bool dashed = text.size() >= 10 && text[4] == '-' && text[7] == '-';
   const std::size_t after_date = dashed ? 10 : 8;

@@ -16,6 +16,8 @@ std::int64_t now_seconds();  // since 1970, UTC
 std::string utc_text(Instant instant);
 // "2026-07-13T02:00:00Z" of seconds since 1970.
 std::string iso_utc(std::int64_t seconds);
+// "20260713T020000Z", for the names of files.
+std::string stamp_utc(std::int64_t seconds);
 // Seconds since 1970 of "2026-07-13", "20260713", "2026-07-13T02:00:00Z", "2026-07-13 02:00:00+00:00" and the like; a
 // text without a zone is UTC. Nothing where it is no such date.
 std::optional<std::int64_t> parse_utc(const std::string& text);

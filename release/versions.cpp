@@ -188,11 +188,10 @@ std::vector<std::string> VersionStore::check(const std::string& name) const {
 
 std::vector<std::string> VersionStore::check(const std::string& name, const std::string& version) const {
   std::vector<std::string> problems;
+  std::vector<fs::path> writable;
   const auto require_mode = [&](const fs::path& path) {
     struct stat status {};
-    if (lstat(path.c_str(), &status) == 0 && (status.st_mode & kWriteBits) == 0) return;
-    problems.push_back(str(path.string(), " can be written to, expected mode ",
-                           S_ISDIR(status.st_mode) ? "0555" : "0444", ": something may write through the link"));
+    if (lstat(path.c_str(), &status) != 0 || (status.st_mode & kWriteBits) != 0) writable.push_back(path);
   };
   const fs::path directory = path_of(name, version);
   require_mode(directory);
@@ -206,6 +205,12 @@ std::vector<std::string> VersionStore::check(const std::string& name, const std:
     }
   } catch (const Error& error) {
     problems.push_back(error.what());
+  }
+  if (!writable.empty()) {
+    problems.insert(problems.begin(),
+                    str(std::min_element(writable.begin(), writable.end())->string(),
+                        writable.size() > 1 ? str(" and ", writable.size() - 1, " more in it") : std::string(),
+                        " can be written to, expected modes 0444 and 0555: something may write through the link"));
   }
   return problems;
 }

@@ -143,16 +143,24 @@ class Nights {
       }
     }
     night_.started = now;
-    night_.id = iso_utc(now);
-    std::erase_if(night_.id, [](char c) { return c == '-' || c == ':'; });
     for (const std::string& name : names()) {
       ModelNight model;
       model.name = name;
-      model.run = (request_.runs / str(name, "-nightly-", night_.id)).string();
       night_.models.push_back(model);
     }
+    // A night that ended within this second has its own.
+    int attempt = 1;
+    do {
+      night_.id = str(stamp_utc(now), attempt > 1 ? str("-", attempt) : std::string());
+      ++attempt;
+    } while (fs::exists(directory_ / night_.id) ||
+             std::any_of(night_.models.begin(), night_.models.end(),
+                         [&](const ModelNight& model) { return fs::exists(run_of(model.name)); }));
+    for (ModelNight& model : night_.models) model.run = run_of(model.name).string();
     save();
   }
+
+  fs::path run_of(const std::string& name) const { return request_.runs / str(name, "-nightly-", night_.id); }
 
   // Adds trials to the study on the bars that no model's hold-out has. Returns the signal that ended it, 0 for none. A
   // sweep that fails costs the night nothing but its trials.

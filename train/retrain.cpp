@@ -22,8 +22,7 @@ namespace {
 using release::Json;
 
 std::filesystem::path new_run_directory(const RetrainRequest& request) {
-  std::string stamp = iso_utc(std::chrono::duration_cast<std::chrono::seconds>(now_utc().time_since_epoch()).count());
-  std::erase_if(stamp, [](char c) { return c == '-' || c == ':'; });
+  const std::string stamp = stamp_utc(now_seconds());
   std::filesystem::create_directories(request.runs);
   for (int attempt = 1;; ++attempt) {
     const std::filesystem::path directory =
