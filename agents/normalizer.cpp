@@ -4,14 +4,11 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/clamp.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/flip.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/scalar_tensor.h>
-#include <ATen/ops/sub.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/var_mean.h>
 #include <ATen/ops/where.h>
@@ -150,7 +147,7 @@ void Normalizer::fill_table() {
   const at::NoGradGuard no_grad;
   const at::Tensor mean = market_mean_.to(tech_.device()), std = market_std_.to(tech_.device());
   const at::Tensor normalized = ((alike(tech_.to(at::kDouble)) - mean) / std).view(tech_.sizes());
-  table_ = at::flip(normalized, {0}).to(at::kFloat).contiguous();
+  rows_.emplace(normalized, static_cast<int>(lookback_));
   const std::int64_t reference = ft_transformer::reference_column(roles_);
   if (reference < 0) return;
   const auto features = static_cast<std::int64_t>(roles_.size());
@@ -188,18 +185,12 @@ Input Normalizer::input(const env::Observation& observation, const DistinctBars*
   }
   const at::Tensor& bars = distinct ? distinct->bars : observation.bar;
   if (distinct) out.window = distinct->place;
-  out.windows = windows().index_select(0, (table_.size(0) - 1) - bars);
+  out.windows = rows_->windows(bars);
   if (!across_assets_) return out;
   const std::int64_t assets = observation.account.size(1) - 1;
   out.windows =
-      out.windows.view({bars.size(0), lookback_, assets, table_.size(1) / assets}).transpose(1, 2).contiguous();
+      out.windows.view({bars.size(0), lookback_, assets, rows_->columns() / assets}).transpose(1, 2).contiguous();
   return out;
-}
-
-// [T-L+1, L*n*F]: row r of the table is bar T-1-r, so a window, newest first, is one run of memory.
-at::Tensor Normalizer::windows() const {
-  const std::int64_t rows = table_.size(0), columns = table_.size(1);
-  return table_.as_strided({rows - lookback_ + 1, lookback_ * columns}, {columns, 1});
 }
 
 at::Tensor Normalizer::matrix(const env::Observation& observation) const {
@@ -207,15 +198,7 @@ at::Tensor Normalizer::matrix(const env::Observation& observation) const {
   assert(!across_assets_);
   const at::NoGradGuard no_grad;
   if (!lookback_) return observation.account;
-  const std::int64_t rows = table_.size(0), columns = table_.size(1);
-  const std::int64_t worlds = observation.account.size(0);
-  at::Tensor out = at::empty({worlds, account_size_ + columns * lookback_}, account_shift_.options());
-  at::Tensor account = out.narrow(1, 0, account_size_);
-  at::sub_out(account, observation.account, account_shift_);
-  account.mul_(account_scale_);
-  at::Tensor market = out.narrow(1, account_size_, columns * lookback_);
-  at::index_select_out(market, windows(), 0, (rows - 1) - observation.bar);
-  return out;
+  return rows_->gather(observation.account, account_shift_, account_scale_, observation.bar);
 }
 
 void Normalizer::update_account(const at::Tensor& account, const at::Tensor& bar) {

@@ -3,9 +3,12 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
+
 #include "agents/named_tensors.h"
 #include "agents/policy.h"
 #include "env/environment.h"
+#include "env/observation_rows.h"
 
 namespace ristretto::agents {
 
@@ -69,7 +72,6 @@ class Normalizer {
   void fill_table();
   void take_account_statistics();
   at::Tensor alike(const at::Tensor& rows) const;
-  at::Tensor windows() const;
   at::Tensor account_values(const at::Tensor& account, const at::Tensor& bar) const;
 
   bool across_assets_ = false;               // market_context
@@ -77,7 +79,7 @@ class Normalizer {
   std::int64_t account_size_ = 0;
   std::int64_t lookback_ = 0;            // 0: no market
   at::Tensor tech_;                      // [T, n*F] raw, the market's own
-  at::Tensor table_;                     // [T, n*F] float32 normalised, newest row first
+  std::optional<env::ObservationRows> rows_;  // normalised
   at::Tensor close_;                     // [T, n] float32, across assets only: what makes a holding a value
   at::Tensor market_mean_, market_std_;  // [n*F] float64, CPU; across assets [F]
   RunningMoments account_;

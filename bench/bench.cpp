@@ -8,6 +8,7 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
 #include <atomic>
@@ -67,20 +68,20 @@ struct Observed {
     scale = at::tensor(at::ArrayRef<double>(scales).slice(0, static_cast<std::size_t>(portfolios->account_size())),
                        at::kFloat)
                 .to(world.market->price.device());
+    shift = at::zeros_like(scale);
   }
-  // In new memory, which comes from the operating system page by page, or in the last call's.
+  // In new memory, or in the last call's.
   at::Tensor matrix(bool keep) {
     const env::Observation seen = portfolios->observe();
-    const at::Tensor account = seen.account * scale;
-    if (!keep) return rows.gather(account, seen.bar);
-    if (!kept.defined()) kept = rows.gather(account, seen.bar);
-    rows.gather_into(kept, account, seen.bar);
+    if (!keep) return rows.gather(seen.account, shift, scale, seen.bar);
+    if (!kept.defined()) kept = rows.gather(seen.account, shift, scale, seen.bar);
+    rows.gather_into(kept, seen.account, shift, scale, seen.bar);
     return kept;
   }
 
   std::shared_ptr<env::Portfolios> portfolios;
   env::ObservationRows rows;
-  at::Tensor scale, kept;
+  at::Tensor shift, scale, kept;
 };
 
 void add_environment(std::vector<Case>& cases, const Options& options, const std::vector<std::int64_t>& counts) {

@@ -4,6 +4,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
+#include <ATen/ops/sub.h>
 #include <c10/util/Exception.h>
 
 #include <cstring>
@@ -28,36 +29,52 @@ void prefetch(const float* from, std::int64_t size) {
   for (std::int64_t i = 0; i < size; i += kLine) __builtin_prefetch(from + i);
 }
 
-// to: 64-byte aligned, `padded` floats; head: `head_size` floats, then `tail_size` floats of tail, then whatever.
-void write_row(float* to, const float* head, std::int64_t head_size, const float* tail, std::int64_t tail_size,
-               std::int64_t padded, bool stream) {
-#if defined(__SSE2__)
-  if (stream && head_size <= kLine) {
-    alignas(64) float edge[kLine];
-    const std::int64_t first = kLine - head_size;  // floats of the tail in the first line
-    if (tail_size >= first) {
-      std::memcpy(edge, head, static_cast<std::size_t>(head_size) * sizeof(float));
-      std::memcpy(edge + head_size, tail, static_cast<std::size_t>(first) * sizeof(float));
-      for (std::int64_t i = 0; i < kLine; i += 4) _mm_stream_ps(to + i, _mm_load_ps(edge + i));
-      std::int64_t line = kLine;
-      const float* from = tail + first;
-      for (; line + kLine <= head_size + tail_size; line += kLine, from += kLine) {
-        for (std::int64_t i = 0; i < kLine; i += 4) _mm_stream_ps(to + line + i, _mm_loadu_ps(from + i));
-      }
-      if (line < padded) {
-        std::memset(edge, 0, sizeof edge);
-        std::memcpy(edge, from, static_cast<std::size_t>(head_size + tail_size - line) * sizeof(float));
-        for (std::int64_t i = 0; i < kLine; i += 4) _mm_stream_ps(to + line + i, _mm_load_ps(edge + i));
-      }
-      return;
-    }
+// What write_row reads of a row: `size` numbers of the account, and what makes them a network's.
+struct Account {
+  const float* values;
+  const float* shift;
+  const float* scale;
+  std::int64_t size;
+
+  void write(float* to) const {
+    for (std::int64_t i = 0; i < size; ++i) to[i] = (values[i] - shift[i]) * scale[i];
   }
-#else
-  (void)padded;
-  (void)stream;
+};
+
+void write_row(float* to, const Account& account, const float* tail, std::int64_t tail_size) {
+  account.write(to);
+  std::memcpy(to + account.size, tail, static_cast<std::size_t>(tail_size) * sizeof(float));
+}
+
+// Past the caches. to: 64-byte aligned, whole lines.
+void stream_row(float* to, const Account& account, const float* tail, std::int64_t tail_size) {
+#if defined(__SSE2__)
+  const std::int64_t first = kLine - account.size;  // floats of the tail in the first line
+  if (first >= 0 && tail_size >= first) {
+    alignas(64) float edge[kLine];
+    account.write(edge);
+    std::memcpy(edge + account.size, tail, static_cast<std::size_t>(first) * sizeof(float));
+    for (std::int64_t i = 0; i < kLine; i += 4) _mm_stream_ps(to + i, _mm_load_ps(edge + i));
+    const float* from = tail + first;
+    std::int64_t left = tail_size - first;
+    for (; left >= kLine; left -= kLine, from += kLine) {
+      to += kLine;
+      for (std::int64_t i = 0; i < kLine; i += 4) _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
+    }
+    if (left > 0) {
+      to += kLine;
+      std::memset(edge, 0, sizeof edge);
+      std::memcpy(edge, from, static_cast<std::size_t>(left) * sizeof(float));
+      for (std::int64_t i = 0; i < kLine; i += 4) _mm_stream_ps(to + i, _mm_load_ps(edge + i));
+    }
+    return;
+  }
 #endif
-  std::memcpy(to, head, static_cast<std::size_t>(head_size) * sizeof(float));
-  std::memcpy(to + head_size, tail, static_cast<std::size_t>(tail_size) * sizeof(float));
+  write_row(to, account, tail, tail_size);
+}
+
+bool streams(std::int64_t batch, std::int64_t width) {
+  return batch * width * static_cast<std::int64_t>(sizeof(float)) >= kStreamBytes;
 }
 
 }  // namespace
@@ -69,39 +86,56 @@ ObservationRows::ObservationRows(const at::Tensor& columns, int lookback)
   }
 }
 
-at::Tensor ObservationRows::gather(const at::Tensor& account, const at::Tensor& bar) const {
-  const std::int64_t width = account.size(1) + lookback_ * newest_first_.size(1);
+at::Tensor ObservationRows::all_windows() const {
+  const std::int64_t rows = newest_first_.size(0), columns = newest_first_.size(1);
+  return newest_first_.as_strided({rows - lookback_ + 1, lookback_ * columns}, {columns, 1});
+}
+
+at::Tensor ObservationRows::windows(const at::Tensor& bar) const {
+  return all_windows().index_select(0, newest_first_.size(0) - 1 - bar);
+}
+
+at::Tensor ObservationRows::gather(const at::Tensor& account, const at::Tensor& shift, const at::Tensor& scale,
+                                   const at::Tensor& bar) const {
+  const std::int64_t batch = account.size(0), width = account.size(1) + lookback_ * newest_first_.size(1);
   // LibTorch's CPU allocations are 64-byte aligned.
-  const std::int64_t padded = account.device().is_cpu() ? (width + kLine - 1) / kLine * kLine : width;
-  const at::Tensor out = at::empty({account.size(0), padded}, account.options()).narrow(1, 0, width);
-  gather_into(out, account, bar);
+  const bool pads = account.device().is_cpu() && streams(batch, width);
+  const std::int64_t padded = pads ? (width + kLine - 1) / kLine * kLine : width;
+  const at::Tensor out = at::empty({batch, padded}, account.options()).narrow(1, 0, width);
+  gather_into(out, account, shift, scale, bar);
   return out;
 }
 
-void ObservationRows::gather_into(const at::Tensor& out, const at::Tensor& account, const at::Tensor& bar) const {
+void ObservationRows::gather_into(const at::Tensor& out, const at::Tensor& account, const at::Tensor& shift,
+                                  const at::Tensor& scale, const at::Tensor& bar) const {
   const std::int64_t rows = newest_first_.size(0), columns = newest_first_.size(1);
   const std::int64_t batch = account.size(0), head = account.size(1), tail = lookback_ * columns;
   TORCH_INTERNAL_ASSERT(out.size(0) == batch && out.size(1) == head + tail && out.device() == account.device());
   if (!account.device().is_cpu()) {
-    const at::Tensor windows = newest_first_.as_strided({rows - lookback_ + 1, tail}, {columns, 1});
-    out.narrow(1, 0, head).copy_(account);
+    at::Tensor seen = out.narrow(1, 0, head);
+    at::sub_out(seen, account, shift);
+    seen.mul_(scale);
     at::Tensor market = out.narrow(1, head, tail);
-    at::index_select_out(market, windows, 0, rows - 1 - bar);
+    at::index_select_out(market, all_windows(), 0, rows - 1 - bar);
     return;
   }
-  const std::int64_t padded = out.stride(0);
-  TORCH_INTERNAL_ASSERT(padded % kLine == 0 && out.stride(1) == 1);
-  const at::Tensor accounts = account.contiguous(), bars = bar.contiguous();
+  const std::int64_t stride = out.stride(0);
+  TORCH_INTERNAL_ASSERT(out.stride(1) == 1 && shift.numel() == head && scale.numel() == head);
+  const at::Tensor accounts = account.contiguous(), shifts = shift.contiguous(), scales = scale.contiguous(),
+                   bars = bar.contiguous();
   const float* from = newest_first_.const_data_ptr<float>();
-  const float* heads = accounts.const_data_ptr<float>();
+  const Account first{accounts.const_data_ptr<float>(), shifts.const_data_ptr<float>(), scales.const_data_ptr<float>(),
+                      head};
   const std::int32_t* at_bar = bars.const_data_ptr<std::int32_t>();
   float* to = out.data_ptr<float>();
-  const bool stream = batch * padded * static_cast<std::int64_t>(sizeof(float)) >= kStreamBytes;
+  const bool stream = streams(batch, head + tail) && stride % kLine == 0;
   at::parallel_for(0, batch, kGrain, [&](std::int64_t begin, std::int64_t end) {
     const auto window = [&](std::int64_t k) { return from + (rows - 1 - at_bar[k]) * columns; };
     for (std::int64_t k = begin; k < end; ++k) {
       if (k + kPrefetched < end) prefetch(window(k + kPrefetched), tail);
-      write_row(to + k * padded, heads + k * head, head, window(k), tail, padded, stream);
+      Account seen = first;
+      seen.values += k * head;
+      (stream ? stream_row : write_row)(to + k * stride, seen, window(k), tail);
     }
 #if defined(__SSE2__)
     _mm_sfence();

@@ -423,15 +423,25 @@ TEST_CASE("observation: newest row first, scaled by powers of two") {
 }
 
 TEST_CASE("observation: gathered rows equal the materialized ones, small and streamed") {
-  for (const std::int64_t batch : {5LL, 60000LL}) {
-    auto market = moving_market(300, 7, at::kFloat);
-    Layout layout = layout_of(*market, 11);
-    layout.scales = {0, 0, 0};
-    Observation observation;
-    observation.account = uniform(batch, 8, 1, 1, at::kCPU);
-    observation.bar = (uniform(batch, 1, 1, 2, at::kCPU).squeeze(1) * 289 + 10).to(at::kInt);
-    const ObservationRows rows(market->tech, layout.lookback);
-    CHECK(at::equal(rows.gather(observation.account, observation.bar), materialize(observation, market->tech, layout)));
+  for (const std::int64_t assets : {7LL, 20LL}) {  // whose account fits a cache line, and does not
+    for (const std::int64_t batch : {5LL, 60000LL}) {
+      auto market = moving_market(300, assets, at::kFloat);
+      Layout layout = layout_of(*market, 11);
+      layout.scales = {0, 0, 0};
+      Observation observation;
+      observation.account = uniform(batch, 1 + assets, 1, 1, at::kCPU);
+      observation.bar = (uniform(batch, 1, 1, 2, at::kCPU).squeeze(1) * 289 + 10).to(at::kInt);
+      const ObservationRows rows(market->tech, layout.lookback);
+      const at::Tensor shift = uniform(1, 1 + assets, 1, 3, at::kCPU).squeeze(0), scale = shift + 2;
+      Observation seen = observation;
+      seen.account = (observation.account - shift) * scale;
+      const at::Tensor expected = materialize(seen, market->tech, layout);
+      const at::Tensor gathered = rows.gather(observation.account, shift, scale, observation.bar);
+      CHECK(at::equal(gathered, expected));
+      gathered.zero_();
+      rows.gather_into(gathered, observation.account, shift, scale, observation.bar);
+      CHECK(at::equal(gathered, expected));
+    }
   }
 }
 
