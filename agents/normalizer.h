@@ -77,11 +77,11 @@ class Normalizer {
   bool across_assets_ = false;               // market_context
   std::vector<ft_transformer::Role> roles_;  // of the features, only then
   std::int64_t account_size_ = 0;
-  std::int64_t lookback_ = 0;            // 0: no market
-  at::Tensor tech_;                      // [T, n*F] raw, the market's own
+  std::int64_t lookback_ = 0;                 // 0: no market
+  at::Tensor tech_;                           // [T, n*F] raw, the market's own
   std::optional<env::ObservationRows> rows_;  // normalised
-  at::Tensor close_;                     // [T, n] float32, across assets only: what makes a holding a value
-  at::Tensor market_mean_, market_std_;  // [n*F] float64, CPU; across assets [F]
+  at::Tensor close_;                          // [T, n] float32, across assets only: what makes a holding a value
+  at::Tensor market_mean_, market_std_;       // [n*F] float64, CPU; across assets [F]
   RunningMoments account_;
   at::Tensor account_shift_, account_scale_;  // [1+n] float32, on the device: what matrix() uses; across assets [2]
 };

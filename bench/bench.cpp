@@ -38,6 +38,13 @@ at::Tensor actions_of(const World& world, std::int64_t count, std::int64_t step,
   return env::uniform(count, world.rules.assets, kSeed, step, world.market->price.device(), first) * 2 - 1;
 }
 
+// A training sums the reward's terms in its first rollout only.
+std::shared_ptr<env::Portfolios> as_in_training(std::shared_ptr<env::Portfolios> portfolios, const at::Tensor& action) {
+  portfolios->step(action);
+  portfolios->take_reward_terms();
+  return portfolios;
+}
+
 // Batches below a vector's width are stepped one by one: `few` of them at either end of a wide batch are its reference.
 void require_same_steps(const World& world, std::int64_t count) {
   constexpr std::int64_t kFew = 7, kSteps = 200;
@@ -62,7 +69,7 @@ void require_same_steps(const World& world, std::int64_t count) {
 // Observations of all portfolios, as a plain network reads them.
 struct Observed {
   Observed(const World& world, std::int64_t count)
-      : portfolios(portfolios_of(world, count)),
+      : portfolios(as_in_training(portfolios_of(world, count), actions_of(world, count, 0))),
         rows(world.market->tech * std::ldexp(1.0, world.layout.scales.tech_exp), world.layout.lookback) {
     const std::vector<double> scales = world.layout.column_scales();
     scale = at::tensor(at::ArrayRef<double>(scales).slice(0, static_cast<std::size_t>(portfolios->account_size())),
@@ -93,7 +100,7 @@ void add_environment(std::vector<Case>& cases, const Options& options, const std
     for (std::int64_t step = 0; step < 4; ++step) actions.push_back(actions_of(world, count, step));
     const auto turn = std::make_shared<std::size_t>(0);
     if (wanted(options, bare)) {
-      const auto portfolios = portfolios_of(world, count);
+      const auto portfolios = as_in_training(portfolios_of(world, count), actions[0]);
       cases.push_back({bare, "steps", static_cast<double>(count), [=] { portfolios->step(actions[(*turn)++ % 4]); }});
     }
     for (const bool keep : {false, true}) {

@@ -15,12 +15,14 @@
 #include "env/stream.h"
 #include "platform/error.h"
 #include "platform/instruction_sets.h"
+#include "platform/streaming.h"
 #include "platform/text.h"
 
 namespace ristretto::env {
 namespace {
 
 constexpr std::int64_t kGrain = 4096;  // portfolios a thread takes at once: a few hundred microseconds
+constexpr std::int64_t kBlock = 16;    // whose numbers of 4 bytes fill a line of the caches
 
 template <class R>
 using StepRange = void (*)(const Batch<R>&, std::int64_t, std::int64_t);
@@ -158,9 +160,13 @@ struct Portfolios::State {
     b.truncated = out.truncated.data_ptr<bool>();
     b.account_before_reset = out.last.account.data_ptr<float>();
     b.bar_before_reset = out.last.bar.data_ptr<std::int32_t>();
+    b.past_caches = 2 * static_cast<std::int64_t>(account_now.nbytes()) >= kStreamedBytes;
     if (device.is_cpu()) {
       static const StepRange<R> step_range = step_range_here<R>();
-      at::parallel_for(0, count, kGrain, [&](std::int64_t begin, std::int64_t end) { step_range(b, begin, end); });
+      // Whole lines of the caches for each thread.
+      at::parallel_for(0, (count + kBlock - 1) / kBlock, kGrain / kBlock, [&](std::int64_t begin, std::int64_t end) {
+        step_range(b, begin * kBlock, std::min(end * kBlock, count));
+      });
     } else {
       step_on_gpu(b, current_stream(device));
     }

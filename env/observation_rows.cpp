@@ -10,19 +10,15 @@
 #include <cstring>
 
 #include "platform/error.h"
+#include "platform/streaming.h"
 #include "platform/text.h"
-
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
 
 namespace ristretto::env {
 namespace {
 
-constexpr std::int64_t kLine = 16;               // floats of a cache line
-constexpr std::int64_t kStreamBytes = 16 << 20;  // results beyond this do not stay in the caches anyway
-constexpr std::int64_t kGrain = 512;             // rows a thread takes at once
-constexpr std::int64_t kPrefetched = 6;          // rows ahead
+constexpr std::int64_t kLine = 16;       // floats of a cache line
+constexpr std::int64_t kGrain = 512;     // rows a thread takes at once
+constexpr std::int64_t kPrefetched = 6;  // rows ahead
 
 // The table does not fit the second-level cache, and portfolios stand at unrelated bars.
 void prefetch(const float* from, std::int64_t size) {
@@ -48,33 +44,22 @@ void write_row(float* to, const Account& account, const float* tail, std::int64_
 
 // Past the caches. to: 64-byte aligned, whole lines.
 void stream_row(float* to, const Account& account, const float* tail, std::int64_t tail_size) {
-#if defined(__SSE2__)
+  alignas(64) float edge[kLine] = {};
   const std::int64_t first = kLine - account.size;  // floats of the tail in the first line
-  if (first >= 0 && tail_size >= first) {
-    alignas(64) float edge[kLine];
-    account.write(edge);
-    std::memcpy(edge + account.size, tail, static_cast<std::size_t>(first) * sizeof(float));
-    for (std::int64_t i = 0; i < kLine; i += 4) _mm_stream_ps(to + i, _mm_load_ps(edge + i));
-    const float* from = tail + first;
-    std::int64_t left = tail_size - first;
-    for (; left >= kLine; left -= kLine, from += kLine) {
-      to += kLine;
-      for (std::int64_t i = 0; i < kLine; i += 4) _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
-    }
-    if (left > 0) {
-      to += kLine;
-      std::memset(edge, 0, sizeof edge);
-      std::memcpy(edge, from, static_cast<std::size_t>(left) * sizeof(float));
-      for (std::int64_t i = 0; i < kLine; i += 4) _mm_stream_ps(to + i, _mm_load_ps(edge + i));
-    }
-    return;
-  }
-#endif
-  write_row(to, account, tail, tail_size);
+  if (first < 0 || tail_size < first) return write_row(to, account, tail, tail_size);
+  account.write(edge);
+  std::memcpy(edge + account.size, tail, static_cast<std::size_t>(first) * sizeof(float));
+  stream(to, edge, sizeof edge);
+  const std::int64_t left = (tail_size - first) % kLine, whole = tail_size - first - left;
+  stream(to + kLine, tail + first, static_cast<std::size_t>(whole) * sizeof(float));
+  if (left == 0) return;
+  std::memset(edge, 0, sizeof edge);
+  std::memcpy(edge, tail + first + whole, static_cast<std::size_t>(left) * sizeof(float));
+  stream(to + kLine + whole, edge, sizeof edge);
 }
 
 bool streams(std::int64_t batch, std::int64_t width) {
-  return batch * width * static_cast<std::int64_t>(sizeof(float)) >= kStreamBytes;
+  return batch * width * static_cast<std::int64_t>(sizeof(float)) >= kStreamedBytes;
 }
 
 }  // namespace
@@ -137,9 +122,7 @@ void ObservationRows::gather_into(const at::Tensor& out, const at::Tensor& accou
       seen.values += k * head;
       (stream ? stream_row : write_row)(to + k * stride, seen, window(k), tail);
     }
-#if defined(__SSE2__)
-    _mm_sfence();
-#endif
+    end_stream();
   });
 }
 

@@ -56,6 +56,7 @@ struct Batch {
   float* account_now;              // [N, 1+n]
   R* reward_exact;                 // [N] the reward in R, or null
   double* reward_terms;            // [terms, N] sums of |term|, or null
+  bool past_caches;                // what this call gives is more than they hold
   std::int32_t* bad_action;        // [1] set to 1 by a non-finite action
 };
 
@@ -140,6 +141,9 @@ struct Lanes {
     return static_cast<To>(from);
   }
   RISTRETTO_HOST_DEVICE static bool any(bool mask) { return mask; }
+  RISTRETTO_HOST_DEVICE static void give(void* to, const void* from, std::size_t bytes, bool /*past_caches*/) {
+    std::memcpy(to, from, bytes);
+  }
 };
 
 // `kLanes` neighbouring numbers of memory as one V. A scalar V has one lane.
@@ -211,8 +215,12 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
 
   Account<V> account;
   Bar<V> bar;
-  bool all_finite = true;
-  for (int j = 0; j < kLanes * n; ++j) all_finite = all_finite & is_finite(batch.action[k * n + j]);
+  Floats excess{};  // 0 of finite numbers only
+  for (int j = 0; j < n; ++j) {
+    const Floats some = load<Floats, float, kLanes>(batch.action + k * n + j * kLanes);
+    excess = excess + (some - some);
+  }
+  const bool all_finite = !Lanes<V>::any(excess != Floats{});
   if (!all_finite) *batch.bad_action = 1;
   const V horizon = larger<V>(Lanes<V>::template convert<V>(last - first), lanes<V>(1));
   bar.progress = smaller<V>(Lanes<V>::template convert<V>(t - first) / horizon, lanes<V>(1));
@@ -226,8 +234,10 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
     });
     bar.capital_units[i] = load<V, R, kLanes>(batch.capital_units + i * stride + k);
     account.holding[i] = load<V, R, kLanes>(batch.holding + i * stride + k);
-    const Bytes cooldown = load<Bytes, std::uint8_t, kLanes>(batch.cooldown + i * stride + k);
-    account.cooldown[i] = Lanes<V>::template convert<V>(cooldown);
+    const std::uint8_t* const cooldown = batch.cooldown + i * stride + k;
+    std::int32_t bars[kLanes];  // a loop, for compilers convert vectors of bytes one by one
+    for (int lane = 0; lane < kLanes; ++lane) bars[lane] = cooldown[lane];
+    account.cooldown[i] = Lanes<V>::template convert<V>(load<Ints, std::int32_t, kLanes>(bars));
     if (rules.trailing_stop_pct > 0) account.peak[i] = load<V, R, kLanes>(batch.peak + i * stride + k);
   }
   account.cash = load<V, R, kLanes>(batch.cash + k);
@@ -297,21 +307,26 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
     given = select<V>(ended, sum, given);
   }
   if (batch.reward_exact != nullptr) store<V, R, kLanes>(batch.reward_exact + k, given);
-  store<Floats, float, kLanes>(batch.reward + k, Lanes<V>::template convert<Floats>(given));
   store_flags<V, kLanes>(batch.terminated + k, negation(solvent));
   store_flags<V, kLanes>(batch.truncated + k, both(ended, solvent));
-  store<Ints, std::int32_t, kLanes>(batch.bar_before_reset + k, row);
-  store<Ints, std::int32_t, kLanes>(batch.bar + k, row);
-  float* const seen = batch.account_before_reset + k * (n + 1);
-  float* const now = batch.account_now + k * (n + 1);
+  const bool resets = !batch.fixed_windows && (Lanes<V>::any(ended) || Lanes<V>::any(negation(solvent)));
+  const bool past_caches = batch.past_caches && !resets;  // what is written over at once is not
+  const Floats reward_now = Lanes<V>::template convert<Floats>(given);
+  Lanes<V>::give(batch.reward + k, &reward_now, sizeof reward_now, past_caches);
+  Lanes<V>::give(batch.bar_before_reset + k, &row, sizeof row, past_caches);
+  Lanes<V>::give(batch.bar + k, &row, sizeof row, past_caches);
+  float accounts[kLanes * (kMaxAssets + 1)];
   for (int i = 0; i <= n; ++i) {
     float column[kLanes];
     store<Floats, float, kLanes>(column,
                                  Lanes<V>::template convert<Floats>(i == 0 ? account.cash : account.holding[i - 1]));
-    for (int lane = 0; lane < kLanes; ++lane) seen[lane * (n + 1) + i] = column[lane];
+    for (int lane = 0; lane < kLanes; ++lane) accounts[lane * (n + 1) + i] = column[lane];
   }
-  std::memcpy(now, seen, static_cast<std::size_t>(kLanes * (n + 1)) * sizeof(float));
-  if (batch.fixed_windows || !(Lanes<V>::any(ended) || Lanes<V>::any(negation(solvent)))) return;
+  float* const now = batch.account_now + k * (n + 1);
+  const auto bytes = static_cast<std::size_t>(kLanes * (n + 1)) * sizeof(float);
+  Lanes<V>::give(batch.account_before_reset + k * (n + 1), accounts, bytes, past_caches);
+  Lanes<V>::give(now, accounts, bytes, past_caches);
+  if (!resets) return;
   for (int lane = 0; lane < kLanes; ++lane) {
     const std::int64_t world = k + lane;
     if (!batch.terminated[world] && !batch.truncated[world]) continue;

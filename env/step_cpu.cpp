@@ -1,6 +1,7 @@
 // The step on the CPU: compiled once for each instruction set (cmake/InstructionSets.cmake), launched by
 // environment.cpp.
 #include "env/step_launch.h"
+#include "platform/streaming.h"
 
 namespace ristretto::env {
 
@@ -30,6 +31,13 @@ struct VectorLanes {
     bool found = false;
     for (int lane = 0; lane < kLanes; ++lane) found = found | (mask[lane] != 0);
     return found;
+  }
+  RISTRETTO_HOST_DEVICE static void give(void* to, const void* from, std::size_t bytes, bool past_caches) {
+    if (past_caches) {
+      stream(to, from, bytes);
+    } else {
+      std::memcpy(to, from, bytes);
+    }
   }
 };
 template <>
@@ -65,6 +73,7 @@ void step_range(const Batch<float>& batch, std::int64_t begin, std::int64_t end)
     step_lanes<Float16, float, 16>(batch, k);
   }
   for (; k < end; ++k) step_lanes<float, float, 1>(batch, k);
+  end_stream();
 }
 
 void step_range(const Batch<double>& batch, std::int64_t begin, std::int64_t end) {
@@ -74,6 +83,7 @@ void step_range(const Batch<double>& batch, std::int64_t begin, std::int64_t end
     step_lanes<Double8, double, 8>(batch, k);
   }
   for (; k < end; ++k) step_lanes<double, double, 1>(batch, k);
+  end_stream();
 }
 
 }  // namespace RISTRETTO_ISA

@@ -242,6 +242,7 @@ TEST_CASE("step: all instruction sets and the scalar text give equal bits") {
     for (int t = 0; t < 150; ++t) {
       const at::Tensor action = random_actions(kN, kAssets, t).contiguous();
       b.action = action.template data_ptr<float>();
+      b.past_caches = t % 2 == 0;
       step_range(b, 0, kN);
       rewards.insert(rewards.end(), reward.begin(), reward.end());
       rewards.insert(rewards.end(), account_now.begin(), account_now.end());

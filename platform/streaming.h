@@ -1,0 +1,39 @@
+// Writes past the caches, for results that would not stay in them: a plain store first reads what it overwrites.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+namespace ristretto {
+
+inline constexpr std::int64_t kStreamedBytes = 16 << 20;  // results beyond this do not stay in the caches anyway
+
+// As memcpy; aligned to 16 bytes, or it is no more. Other threads see it after end_stream() of this one. Inlined, for
+// code that is compiled for several instruction sets must not share it.
+inline __attribute__((always_inline)) void stream(void* to, const void* from, std::size_t bytes) {
+#if defined(__SSE2__)
+  auto* out = static_cast<char*>(to);
+  const auto* in = static_cast<const char*>(from);
+  if (reinterpret_cast<std::uintptr_t>(out) % 16 == 0) {
+    for (; bytes >= 16; bytes -= 16, out += 16, in += 16) {
+      _mm_stream_si128(reinterpret_cast<__m128i*>(out), _mm_loadu_si128(reinterpret_cast<const __m128i*>(in)));
+    }
+  }
+  std::memcpy(out, in, bytes);
+#else
+  std::memcpy(to, from, bytes);
+#endif
+}
+
+inline __attribute__((always_inline)) void end_stream() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
+}  // namespace ristretto
