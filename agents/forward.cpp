@@ -1,5 +1,6 @@
 #include "agents/forward.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/record_function.h>
@@ -39,6 +40,29 @@ Outputs forward(const Policy& policy, const Input& input, bool bf16) {
   const Autocast autocast(bf16, input.samples().device().type());
   return {actor_mean(policy.actor, policy.architecture, input),
           critic_value(policy.critic, policy.architecture, input)};
+}
+
+void run_networks(const Policy& policy, const Input& input, bool bf16, const Gradient& of_mean,
+                  const Gradient& of_value) {
+  const auto through = [&](Part part) {
+    const at::AutoGradMode with_graph(true);  // of this thread
+    at::Tensor out;
+    {
+      const Autocast autocast(bf16, input.samples().device().type());
+      out = part == Part::actor ? actor_mean(policy.actor, policy.architecture, input)
+                                : critic_value(policy.critic, policy.architecture, input);
+    }
+    out.backward((part == Part::actor ? of_mean : of_value)(out.detach()));
+  };
+  // With more threads a product fills them, and one network's activations at a time take half the memory.
+  if (at::get_num_threads() > 2) {
+    through(Part::actor);
+    through(Part::critic);
+    return;
+  }
+  at::parallel_for(0, 2, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) through(i == 0 ? Part::actor : Part::critic);
+  });
 }
 
 at::Tensor log_std_of(const Policy& policy) {

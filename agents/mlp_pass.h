@@ -5,8 +5,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <functional>
-
 #include "agents/forward.h"
 #include "agents/policy.h"
 
@@ -27,7 +25,6 @@ class MlpPass {
   void backward(const at::Tensor& mean, const at::Tensor& value) const;
   // forward() and backward() in one, where each network's loss needs its own output only: `of_mean` makes of mean [B,
   // A] its gradient, `of_value` of value [B]. Each may run on a thread of its own.
-  using Gradient = std::function<at::Tensor(const at::Tensor& output)>;
   void run(const Gradient& of_mean, const Gradient& of_value);
 
  private:

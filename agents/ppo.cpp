@@ -104,20 +104,25 @@ Ppo::MinibatchMetrics Ppo::add_gradients(const Samples& samples, double share) {
   const at::Tensor log_std = log_std_of(policy_);
   std::optional<MlpPass> pass;
   if (MlpPass::fits(policy_)) pass.emplace(policy_, input, settings_.bf16);
-  if (pass && has_written_out_loss(policy_.architecture, samples.value)) {
+  if (has_written_out_loss(policy_.architecture, samples.value)) {
     const LossSamples of{samples.u, samples.log_probability, samples.advantage, samples.value, samples.target};
     PolicyGradients policy;
     ValueGradients value;
-    pass->run(
-        [&](const at::Tensor& mean) {
-          policy = policy_gradients(policy_.architecture, mean, log_std, of, settings_, share);
-          return policy.mean;
-        },
-        [&](const at::Tensor& out) {
-          value = value_gradients(out, of, settings_, share);
-          return value.value;
-        });
-    policy_.actor.at("a_std_log").mutable_grad().add_(policy.log_std);
+    const auto of_mean = [&](const at::Tensor& mean) {
+      policy = policy_gradients(policy_.architecture, mean, log_std, of, settings_, share);
+      return policy.mean;
+    };
+    const auto of_value = [&](const at::Tensor& out) {
+      value = value_gradients(out, of, settings_, share);
+      return value.value;
+    };
+    if (pass) {
+      pass->run(of_mean, of_value);
+    } else {
+      run_networks(policy_, input, settings_.bf16, of_mean, of_value);
+    }
+    const at::Tensor& of_log_std = policy_.actor.at("a_std_log").mutable_grad();
+    of_log_std.add_(policy.log_std.sum_to_size(of_log_std.sizes()));
     return {at::tensor({policy.loss, value.loss, policy.entropy, policy.approx_kl, policy.clip_fraction},
                        samples.value.options()),
             at::scalar_tensor(policy.ratio_error, samples.value.options())};
