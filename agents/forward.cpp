@@ -34,6 +34,17 @@ class Autocast {
   at::ScalarType was_ = at::kBFloat16;
 };
 
+constexpr std::int64_t kCachedNumbers = 1
+                                        << 20;  // of one activation, so that some of both networks' stay in the caches
+
+// What each of an encoder's activations has: a number for each channel of each token.
+std::int64_t activation_size(const Architecture& architecture, const Input& input) {
+  if (input.x.defined()) return input.x.numel() * architecture.encoder.d_token;
+  const bool of_assets = architecture.context.tokens == ft_transformer::MarketTokens::asset;
+  const std::int64_t market = of_assets ? input.windows.numel() / input.windows.size(3) : input.windows.numel();
+  return (market + input.account.numel()) * architecture.context.d_token;
+}
+
 }  // namespace
 
 Outputs forward(const Policy& policy, const Input& input, bool bf16) {
@@ -54,8 +65,8 @@ void run_networks(const Policy& policy, const Input& input, bool bf16, const Gra
     }
     out.backward((part == Part::actor ? of_mean : of_value)(out.detach()));
   };
-  // With more threads a product fills them, and one network's activations at a time take half the memory.
-  if (at::get_num_threads() > 2) {
+  // Otherwise a product fills the threads, and one network's activations at a time take half the memory.
+  if (at::get_num_threads() > 2 || activation_size(policy.architecture, input) > kCachedNumbers) {
     through(Part::actor);
     through(Part::critic);
     return;

@@ -41,9 +41,12 @@ RetrainResult interrupted(const std::string& name, const Contender& last) {
   RetrainResult result;
   result.exit_code = interrupt_exit_code(last.outcome.signal);
   const std::string run = last.directory.string();
-  result.text = str(last.outcome.ended, " after ", with_thousands(last.outcome.environment_steps),
-                    " steps; the run is saved in ", run, "\nit trains on with: ristretto train --resume --run ", run,
-                    "\nand is judged and served with: ristretto promote ", name, " --run ", run, "\n");
+  result.text =
+      str(last.outcome.ended, " after ", with_thousands(last.outcome.environment_steps), " steps; the run is saved in ",
+          run, "\nit trains on with: ristretto train --resume --run ", run, "\n");
+  result.text += last.outcome.validated
+                     ? str("and is judged and served with: ristretto promote ", name, " --run ", run, "\n")
+                     : "it was interrupted before its first validation: nothing of it can be served yet\n";
   result.document = {
       {"name", name}, {"ended", last.outcome.ended}, {"run", run}, {"steps", last.outcome.environment_steps}};
   return result;

@@ -17,7 +17,7 @@
 namespace ristretto::train {
 namespace {
 
-constexpr double kValidationShare = 0.04;   // of the time that may go to validating
+constexpr double kValidationShare = 0.04;   // of the run between two validations, and of the time that may go to them
 constexpr double kCheckpointSeconds = 120;  // at most this much training is lost to a crash
 constexpr double kTradableShare = 0.01;     // of episode starts, below which an asset counts as out of reach
 
@@ -92,7 +92,7 @@ Outcome Trainer::saved() {
   if (!s.best) {
     throw Error(Fault::usage,
                 str(s.directory.string(), " holds no weights that were validated: its ", s.iteration,
-                    " iterations ended before that"),
+                    s.iteration == 1 ? " iteration" : " iterations", " ended before that"),
                 str("train on: ristretto train --resume --run ", s.directory.string()));
   }
   return s.outcome(s.environment_steps >= s.plan.steps ? "steps" : "time budget or signal", 0);
@@ -145,6 +145,14 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
   const auto keep_going = [&] {
     return s.group != nullptr || (signal_now() == 0 && (seconds_left <= 0 || watch.seconds() < seconds_left));
   };
+  // By steps, so that a seed keeps the same iteration on every machine; by time too where the run ends by time, or
+  // where validations are slow.
+  const auto done = [&] {
+    const double by_steps = static_cast<double>(s.environment_steps) / static_cast<double>(s.plan.steps);
+    return std::max(by_steps, seconds_left > 0 ? watch.seconds() / seconds_left : 0.0);
+  };
+  const auto part = [&] { return std::floor(done() / kValidationShare); };
+  double validated_part = part();
   std::int64_t done_here = 0;
   while (s.environment_steps < s.plan.steps) {
     signal = signal_now();
@@ -156,9 +164,7 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
       ended = "time budget";
       break;
     }
-    const double by_steps = static_cast<double>(s.environment_steps) / static_cast<double>(s.plan.steps);
-    const double by_time = seconds_left > 0 ? watch.seconds() / seconds_left : 0;
-    const double fraction = s.of_first(std::max(by_steps, by_time));  // clocks differ, and it sets the learning rate
+    const double fraction = s.of_first(done());  // clocks differ, and it sets the learning rate
     const Stopwatch iterating;
     const Scalars scalars = s.iterate(fraction, returns, keep_going);
     ++done_here;
@@ -167,12 +173,12 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
     const double rate = static_cast<double>(s.plan.samples) / iterating.seconds();
     const double to_go = static_cast<double>(s.plan.steps - s.environment_steps) / rate;
     const double left = seconds_left > 0 ? std::min(to_go, std::max(0.0, seconds_left - watch.seconds())) : to_go;
-    run_log.progress(std::max(static_cast<double>(s.environment_steps) / static_cast<double>(s.plan.steps),
-                              seconds_left > 0 ? watch.seconds() / seconds_left : 0.0),
-                     s.environment_steps, rate, left, str("reward ", fixed(scalars[2].second * 1e3, 3), "e-3"));
-    const bool validation_due = s.validate && since_validation.seconds() * kValidationShare >= validation_seconds;
+    run_log.progress(done(), s.environment_steps, rate, left, str("reward ", fixed(scalars[2].second * 1e3, 3), "e-3"));
+    const bool validation_due =
+        s.validate && part() > validated_part && since_validation.seconds() * kValidationShare >= validation_seconds;
     if (validation_due) {
       validate_and_save();
+      validated_part = part();
     } else if (since_checkpoint.seconds() >= kCheckpointSeconds) {
       s.profile.enter("checkpoint");
       s.save();
