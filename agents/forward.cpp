@@ -34,8 +34,8 @@ class Autocast {
   at::ScalarType was_ = at::kBFloat16;
 };
 
-constexpr std::int64_t kCachedNumbers = 1
-                                        << 20;  // of one activation, so that some of both networks' stay in the caches
+// Numbers of one activation up to which both networks' stay in the caches together.
+constexpr std::int64_t kCachedNumbers = 1 << 20;
 
 // What each of an encoder's activations has: a number for each channel of each token.
 std::int64_t activation_size(const Architecture& architecture, const Input& input) {
@@ -65,7 +65,8 @@ void run_networks(const Policy& policy, const Input& input, bool bf16, const Gra
     }
     out.backward((part == Part::actor ? of_mean : of_value)(out.detach()));
   };
-  // Otherwise a product fills the threads, and one network's activations at a time take half the memory.
+  // One after the other: more threads are filled by one product, and large activations would push each other out of the
+  // caches.
   if (at::get_num_threads() > 2 || activation_size(policy.architecture, input) > kCachedNumbers) {
     through(Part::actor);
     through(Part::critic);

@@ -114,7 +114,7 @@ Normalizer::Normalizer(const env::Market& market, const env::Layout& layout, con
   tech_ = market.tech;
   account_.mean = account_.mean.to(tech_.device(), at::kDouble);
   account_.variance = account_.variance.to(tech_.device(), at::kDouble);
-  fill_table();
+  normalize_market();
   if (across_assets_) {
     // The prior is of units; those of asset i are worth its mean close.
     const std::int64_t assets = account_size_ - 1;
@@ -143,11 +143,11 @@ at::Tensor Normalizer::alike(const at::Tensor& rows) const {
   return ft_transformer::relative_features(rows.reshape({-1, static_cast<std::int64_t>(roles_.size())}), roles_);
 }
 
-void Normalizer::fill_table() {
+void Normalizer::normalize_market() {
   const at::NoGradGuard no_grad;
   const at::Tensor mean = market_mean_.to(tech_.device()), std = market_std_.to(tech_.device());
   const at::Tensor normalized = ((alike(tech_.to(at::kDouble)) - mean) / std).view(tech_.sizes());
-  rows_.emplace(normalized, static_cast<int>(lookback_));
+  market_rows_.emplace(normalized, static_cast<int>(lookback_));
   const std::int64_t reference = ft_transformer::reference_column(roles_);
   if (reference < 0) return;
   const auto features = static_cast<std::int64_t>(roles_.size());
@@ -185,11 +185,12 @@ Input Normalizer::input(const env::Observation& observation, const DistinctBars*
   }
   const at::Tensor& bars = distinct ? distinct->bars : observation.bar;
   if (distinct) out.window = distinct->place;
-  out.windows = rows_->windows(bars);
+  out.windows = market_rows_->windows(bars);
   if (!across_assets_) return out;
   const std::int64_t assets = observation.account.size(1) - 1;
-  out.windows =
-      out.windows.view({bars.size(0), lookback_, assets, rows_->columns() / assets}).transpose(1, 2).contiguous();
+  out.windows = out.windows.view({bars.size(0), lookback_, assets, market_rows_->columns() / assets})
+                    .transpose(1, 2)
+                    .contiguous();
   return out;
 }
 
@@ -198,7 +199,7 @@ at::Tensor Normalizer::matrix(const env::Observation& observation) const {
   assert(!across_assets_);
   const at::NoGradGuard no_grad;
   if (!lookback_) return observation.account;
-  return rows_->gather(observation.account, account_shift_, account_scale_, observation.bar);
+  return market_rows_->gather(observation.account, account_shift_, account_scale_, observation.bar);
 }
 
 void Normalizer::update_account(const at::Tensor& account, const at::Tensor& bar) {
@@ -280,7 +281,7 @@ Normalizer Normalizer::for_market(const env::Market& market) const {
   other.tech_ = market.tech;
   other.account_.mean = other.account_.mean.to(market.tech.device());
   other.account_.variance = other.account_.variance.to(market.tech.device());
-  other.fill_table();
+  other.normalize_market();
   other.take_account_statistics();
   return other;
 }
@@ -304,7 +305,7 @@ void Normalizer::restore(const NamedTensors& state) {
   account_.count = saved(state, "account_count", {}, "normalizer").item<double>();
   market_mean_ = copy("market_mean", market_mean_);
   market_std_ = copy("market_std", market_std_);
-  fill_table();
+  normalize_market();
   take_account_statistics();
 }
 

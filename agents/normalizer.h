@@ -69,7 +69,7 @@ class Normalizer {
   void restore(const NamedTensors& state);
 
  private:
-  void fill_table();
+  void normalize_market();
   void take_account_statistics();
   at::Tensor alike(const at::Tensor& rows) const;
   at::Tensor account_values(const at::Tensor& account, const at::Tensor& bar) const;
@@ -77,11 +77,11 @@ class Normalizer {
   bool across_assets_ = false;               // market_context
   std::vector<ft_transformer::Role> roles_;  // of the features, only then
   std::int64_t account_size_ = 0;
-  std::int64_t lookback_ = 0;                 // 0: no market
-  at::Tensor tech_;                           // [T, n*F] raw, the market's own
-  std::optional<env::ObservationRows> rows_;  // normalised
-  at::Tensor close_;                          // [T, n] float32, across assets only: what makes a holding a value
-  at::Tensor market_mean_, market_std_;       // [n*F] float64, CPU; across assets [F]
+  std::int64_t lookback_ = 0;                        // 0: no market
+  at::Tensor tech_;                                  // [T, n*F] raw, the market's own
+  std::optional<env::ObservationRows> market_rows_;  // of the normalised market
+  at::Tensor close_;                                 // [T, n] float32, across assets only: what makes a holding a value
+  at::Tensor market_mean_, market_std_;              // [n*F] float64, CPU; across assets [F]
   RunningMoments account_;
   at::Tensor account_shift_, account_scale_;  // [1+n] float32, on the device: what matrix() uses; across assets [2]
 };

@@ -22,7 +22,7 @@ namespace ristretto::env {
 namespace {
 
 constexpr std::int64_t kGrain = 4096;  // portfolios a thread takes at once: a few hundred microseconds
-constexpr std::int64_t kBlock = 16;    // whose numbers of 4 bytes fill a line of the caches
+constexpr std::int64_t kBlock = 16;    // portfolios whose float results fill a line of the caches
 
 template <class R>
 using StepRange = void (*)(const Batch<R>&, std::int64_t, std::int64_t);
@@ -160,6 +160,7 @@ struct Portfolios::State {
     b.truncated = out.truncated.data_ptr<bool>();
     b.account_before_reset = out.last.account.data_ptr<float>();
     b.bar_before_reset = out.last.bar.data_ptr<std::int32_t>();
+    // The account is written twice, now and before the reset.
     b.past_caches = 2 * static_cast<std::int64_t>(account_now.nbytes()) >= kStreamedBytes;
     if (device.is_cpu()) {
       static const StepRange<R> step_range = step_range_here<R>();

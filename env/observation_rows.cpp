@@ -44,7 +44,7 @@ void write_row(float* to, const Account& account, const float* tail, std::int64_
 
 // Past the caches. to: 64-byte aligned, whole lines.
 void stream_row(float* to, const Account& account, const float* tail, std::int64_t tail_size) {
-  alignas(64) float edge[kLine] = {};
+  alignas(64) float edge[kLine];
   const std::int64_t first = kLine - account.size;  // floats of the tail in the first line
   if (first < 0 || tail_size < first) return write_row(to, account, tail, tail_size);
   account.write(edge);
@@ -58,7 +58,9 @@ void stream_row(float* to, const Account& account, const float* tail, std::int64
   stream(to + kLine + whole, edge, sizeof edge);
 }
 
-bool streams(std::int64_t batch, std::int64_t width) {
+std::int64_t padded_to_lines(std::int64_t width) { return (width + kLine - 1) / kLine * kLine; }
+
+bool exceeds_caches(std::int64_t batch, std::int64_t width) {
   return batch * width * static_cast<std::int64_t>(sizeof(float)) >= kStreamedBytes;
 }
 
@@ -84,8 +86,8 @@ at::Tensor ObservationRows::gather(const at::Tensor& account, const at::Tensor& 
                                    const at::Tensor& bar) const {
   const std::int64_t batch = account.size(0), width = account.size(1) + lookback_ * newest_first_.size(1);
   // LibTorch's CPU allocations are 64-byte aligned.
-  const bool pads = account.device().is_cpu() && streams(batch, width);
-  const std::int64_t padded = pads ? (width + kLine - 1) / kLine * kLine : width;
+  const bool pads = account.device().is_cpu() && exceeds_caches(batch, width);
+  const std::int64_t padded = pads ? padded_to_lines(width) : width;
   const at::Tensor out = at::empty({batch, padded}, account.options()).narrow(1, 0, width);
   gather_into(out, account, shift, scale, bar);
   return out;
@@ -113,14 +115,17 @@ void ObservationRows::gather_into(const at::Tensor& out, const at::Tensor& accou
                       head};
   const std::int32_t* at_bar = bars.const_data_ptr<std::int32_t>();
   float* to = out.data_ptr<float>();
-  const bool stream = streams(batch, head + tail) && stride % kLine == 0;
+  // Whole lines are written, so they must be all of the rows' own.
+  const bool past_caches =
+      exceeds_caches(batch, head + tail) && stride == padded_to_lines(head + tail) && out.storage_offset() % kLine == 0;
   at::parallel_for(0, batch, kGrain, [&](std::int64_t begin, std::int64_t end) {
     const auto window = [&](std::int64_t k) { return from + (rows - 1 - at_bar[k]) * columns; };
     for (std::int64_t k = begin; k < end; ++k) {
+      TORCH_CHECK(at_bar[k] >= lookback_ - 1 && at_bar[k] < rows, "bar ", at_bar[k], " of ", rows, " has no window");
       if (k + kPrefetched < end) prefetch(window(k + kPrefetched), tail);
       Account seen = first;
       seen.values += k * head;
-      (stream ? stream_row : write_row)(to + k * stride, seen, window(k), tail);
+      (past_caches ? stream_row : write_row)(to + k * stride, seen, window(k), tail);
     }
     end_stream();
   });

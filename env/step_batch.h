@@ -215,12 +215,12 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
 
   Account<V> account;
   Bar<V> bar;
-  Floats excess{};  // 0 of finite numbers only
+  Floats not_finite{};  // x - x: 0 of finite numbers, otherwise NaN
   for (int j = 0; j < n; ++j) {
     const Floats some = load<Floats, float, kLanes>(batch.action + k * n + j * kLanes);
-    excess = excess + (some - some);
+    not_finite = not_finite + (some - some);
   }
-  const bool all_finite = !Lanes<V>::any(excess != Floats{});
+  const bool all_finite = !Lanes<V>::any(not_finite != Floats{});
   if (!all_finite) *batch.bad_action = 1;
   const V horizon = larger<V>(Lanes<V>::template convert<V>(last - first), lanes<V>(1));
   bar.progress = smaller<V>(Lanes<V>::template convert<V>(t - first) / horizon, lanes<V>(1));
@@ -235,7 +235,7 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
     bar.capital_units[i] = load<V, R, kLanes>(batch.capital_units + i * stride + k);
     account.holding[i] = load<V, R, kLanes>(batch.holding + i * stride + k);
     const std::uint8_t* const cooldown = batch.cooldown + i * stride + k;
-    std::int32_t bars[kLanes];  // a loop, for compilers convert vectors of bytes one by one
+    std::int32_t bars[kLanes];  // a loop, which compilers vectorise; a vector of bytes they convert one by one
     for (int lane = 0; lane < kLanes; ++lane) bars[lane] = cooldown[lane];
     account.cooldown[i] = Lanes<V>::template convert<V>(load<Ints, std::int32_t, kLanes>(bars));
     if (rules.trailing_stop_pct > 0) account.peak[i] = load<V, R, kLanes>(batch.peak + i * stride + k);

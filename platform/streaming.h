@@ -13,8 +13,8 @@ namespace ristretto {
 
 inline constexpr std::int64_t kStreamedBytes = 16 << 20;  // results beyond this do not stay in the caches anyway
 
-// As memcpy; aligned to 16 bytes, or it is no more. Other threads see it after end_stream() of this one. Inlined, for
-// code that is compiled for several instruction sets must not share it.
+// memcpy past the caches; a plain one where `to` is not aligned to 16 bytes. Other threads may see it only after
+// end_stream() on this one. Inlined, for code that is compiled for several instruction sets must not share it.
 inline __attribute__((always_inline)) void stream(void* to, const void* from, std::size_t bytes) {
 #if defined(__SSE2__)
   auto* out = static_cast<char*>(to);

@@ -208,9 +208,9 @@ std::vector<std::string> VersionStore::check(const std::string& name, const std:
   }
   if (!writable.empty()) {
     problems.insert(problems.begin(),
-                    str(std::min_element(writable.begin(), writable.end())->string(),
-                        writable.size() > 1 ? str(" and ", writable.size() - 1, " more in it") : std::string(),
-                        " can be written to, expected modes 0444 and 0555: something may write through the link"));
+                    str(directory.string(), ": ", writable.size(), " of its files and directories can be written to (",
+                        std::min_element(writable.begin(), writable.end())->string(),
+                        "), expected 0444 for files and 0555 for directories: something may write through the link"));
   }
   return problems;
 }

@@ -211,6 +211,7 @@ TEST_CASE("retrain: a signal ends it cleanly, saved, and train --resume goes on"
   const auto document = nlohmann::json::parse(read_file(directory.path / "out"));
   const std::int64_t steps = document["steps"];
   CHECK(steps > 0);
+  CHECK(document["validated"].is_boolean());
   const std::string run = document["run"];
   CHECK(finish(start({"train", "--resume", "--run", run, "--steps", std::to_string(steps + 4096), "--json", "--quiet"},
                      directory.path, "out2")) == 0);

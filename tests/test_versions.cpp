@@ -371,6 +371,9 @@ TEST_CASE("versions: what was written into is found, and not served") {
   const std::string whole = read_file(actor);
   fs::permissions(actor, fs::perms{0644});
   CHECK(store.check(kName).size() == 1);
+  fs::permissions(store.path_of(kName, first) / "metadata.json", fs::perms{0644});
+  REQUIRE(store.check(kName).size() == 1);
+  CHECK(store.check(kName)[0].find(": 2 of its files and directories can be written to") != std::string::npos);
   std::ofstream(actor, std::ios::app) << "x";
   CHECK(store.check(kName).size() == 2);
   CHECK(store.check(kName)[1].find("best_trial has sha256") != std::string::npos);

@@ -148,14 +148,14 @@ class Nights {
       model.name = name;
       night_.models.push_back(model);
     }
-    // A night that ended within this second has its own.
-    int attempt = 1;
-    do {
-      night_.id = str(stamp_utc(now), attempt > 1 ? str("-", attempt) : std::string());
-      ++attempt;
-    } while (fs::exists(directory_ / night_.id) ||
+    // Another night may have begun in this second.
+    const auto taken = [&] {
+      return fs::exists(directory_ / night_.id) ||
              std::any_of(night_.models.begin(), night_.models.end(),
-                         [&](const ModelNight& model) { return fs::exists(run_of(model.name)); }));
+                         [&](const ModelNight& model) { return fs::exists(run_of(model.name)); });
+    };
+    night_.id = stamp_utc(now);
+    for (int number = 2; taken(); ++number) night_.id = str(stamp_utc(now), "-", number);
     for (ModelNight& model : night_.models) model.run = run_of(model.name).string();
     save();
   }

@@ -7,7 +7,6 @@
 #include <map>
 #include <mutex>
 #include <string_view>
-#include <unordered_map>
 
 #include "platform/atomic_file.h"
 #include "platform/text.h"
@@ -47,8 +46,9 @@ struct Trace::Recorder {
   };
 
   std::mutex mutex;
-  std::map<std::string, std::int64_t, std::less<>> parts;                // nanoseconds
-  std::unordered_map<std::int64_t, const std::string*> part_of_forward;  // by autograd's sequence number
+  std::map<std::string, std::int64_t, std::less<>> parts;  // nanoseconds
+  // By thread and autograd's sequence number, which each thread counts for itself.
+  std::map<std::pair<std::uint64_t, std::int64_t>, const std::string*> part_of_forward;
   std::vector<Event> events;
   const std::int64_t since = now_ns();
   at::CallbackHandle handle = at::INVALID_CALLBACK_HANDLE;
@@ -64,10 +64,10 @@ struct Trace::Recorder {
     if (call.scope() == at::RecordScope::USER_SCOPE) {
       in = part(call.name());
     } else if (call.scope() == at::RecordScope::BACKWARD_FUNCTION) {
-      const auto forward = part_of_forward.find(call.seqNr());
+      const auto forward = part_of_forward.find({call.forwardThreadId(), call.seqNr()});
       if (forward != part_of_forward.end()) in = forward->second;
     } else {
-      if (call.seqNr() >= 0) part_of_forward[call.seqNr()] = in;
+      if (call.seqNr() >= 0) part_of_forward[{at::RecordFunction::currentThreadId(), call.seqNr()}] = in;
       if (waits(call.name())) in = part(kWaiting);
     }
     stack.push_back({in, now_ns(), 0});

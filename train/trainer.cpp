@@ -17,7 +17,9 @@
 namespace ristretto::train {
 namespace {
 
-constexpr double kValidationShare = 0.04;   // of the run between two validations, and of the time that may go to them
+constexpr double kValidationShare = 0.04;   // of the run, between two validations
+constexpr double kMostOfBudget = 0.04;      // of a time budget that may go to validating,
+constexpr double kMostOfTime = 0.2;         // and of the time without one
 constexpr double kCheckpointSeconds = 120;  // at most this much training is lost to a crash
 constexpr double kTradableShare = 0.01;     // of episode starts, below which an asset counts as out of reach
 
@@ -126,8 +128,18 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
   if (seconds_left > 0) seconds_left = std::max(1.0, seconds_left - (1 + validations_after) * validation_seconds);
   std::string ended = "steps";
   int signal = 0;
+  // How much of the run is over.
+  const auto by_steps = [&] { return static_cast<double>(s.environment_steps) / static_cast<double>(s.plan.steps); };
+  const auto by_time = [&] { return seconds_left > 0 ? watch.seconds() / seconds_left : 0.0; };
+  const auto progress = [&] { return std::max(by_steps(), by_time()); };
+  // Goes up with each part of either.
+  const auto part = [&] {
+    return std::floor(by_steps() / kValidationShare) + std::floor(by_time() / kValidationShare);
+  };
+  double last_part = part();
   const auto validate_and_save = [&] {
     if (s.validate && validated_at != s.iteration) {
+      last_part = part();
       const Stopwatch validating;
       s.validate_now(run_log);
       validation_seconds = validating.seconds();
@@ -145,14 +157,6 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
   const auto keep_going = [&] {
     return s.group != nullptr || (signal_now() == 0 && (seconds_left <= 0 || watch.seconds() < seconds_left));
   };
-  // By steps, so that a seed keeps the same iteration on every machine; by time too where the run ends by time, or
-  // where validations are slow.
-  const auto done = [&] {
-    const double by_steps = static_cast<double>(s.environment_steps) / static_cast<double>(s.plan.steps);
-    return std::max(by_steps, seconds_left > 0 ? watch.seconds() / seconds_left : 0.0);
-  };
-  const auto part = [&] { return std::floor(done() / kValidationShare); };
-  double validated_part = part();
   std::int64_t done_here = 0;
   while (s.environment_steps < s.plan.steps) {
     signal = signal_now();
@@ -164,7 +168,7 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
       ended = "time budget";
       break;
     }
-    const double fraction = s.of_first(done());  // clocks differ, and it sets the learning rate
+    const double fraction = s.of_first(progress());  // clocks differ, and it sets the learning rate
     const Stopwatch iterating;
     const Scalars scalars = s.iterate(fraction, returns, keep_going);
     ++done_here;
@@ -173,12 +177,16 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
     const double rate = static_cast<double>(s.plan.samples) / iterating.seconds();
     const double to_go = static_cast<double>(s.plan.steps - s.environment_steps) / rate;
     const double left = seconds_left > 0 ? std::min(to_go, std::max(0.0, seconds_left - watch.seconds())) : to_go;
-    run_log.progress(done(), s.environment_steps, rate, left, str("reward ", fixed(scalars[2].second * 1e3, 3), "e-3"));
-    const bool validation_due =
-        s.validate && part() > validated_part && since_validation.seconds() * kValidationShare >= validation_seconds;
+    run_log.progress(progress(), s.environment_steps, rate, left,
+                     str("reward ", fixed(scalars[2].second * 1e3, 3), "e-3"));
+    // The first at once, so that what is interrupted early can be served. Then by parts of the run: without a time
+    // budget a seed keeps the same iteration on every machine, but in runs so short that validating would be a large
+    // part of them.
+    const double most = seconds_left > 0 ? kMostOfBudget : kMostOfTime;
+    const bool slow = since_validation.seconds() * most < validation_seconds;
+    const bool validation_due = s.validate && (!s.best || (part() > last_part && !slow));
     if (validation_due) {
       validate_and_save();
-      validated_part = part();
     } else if (since_checkpoint.seconds() >= kCheckpointSeconds) {
       s.profile.enter("checkpoint");
       s.save();

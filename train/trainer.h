@@ -56,8 +56,8 @@ struct Snapshot {
 struct Outcome {
   explicit Outcome(Snapshot kept) : best(std::move(kept)) {}
 
-  Snapshot best;  // by validation; the last where nothing validated
-  bool validated = false;
+  Snapshot best;               // by validation; the last where nothing validated
+  bool has_validated = false;  // best was chosen so, and may be served
   std::int64_t iterations = 0;
   std::int64_t environment_steps = 0;
   std::int64_t optimizer_steps = 0;

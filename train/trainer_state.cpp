@@ -174,7 +174,7 @@ void Trainer::State::validate_now(RunLog& run_log) {
 
 Outcome Trainer::State::outcome(const std::string& ended, int signal) const {
   Outcome out{best ? *best : Snapshot{policy, normalizer, 0, iteration}};
-  out.validated = best.has_value();
+  out.has_validated = best.has_value();
   out.iterations = iteration;
   out.environment_steps = environment_steps;
   out.optimizer_steps = optimizer_steps;
