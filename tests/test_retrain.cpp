@@ -211,8 +211,9 @@ TEST_CASE("retrain: a signal ends it cleanly, saved, and train --resume goes on"
   const auto document = nlohmann::json::parse(read_file(directory.path / "out"));
   const std::int64_t steps = document["steps"];
   CHECK(steps > 0);
-  CHECK(document["validated"].is_boolean());
   const std::string run = document["run"];
+  const std::string checkpoint = read_file(directory.path / run / "checkpoint/checkpoint.safetensors");
+  CHECK(document["validated"] == (checkpoint.find("best_actor/") != std::string::npos));
   CHECK(finish(start({"train", "--resume", "--run", run, "--steps", std::to_string(steps + 4096), "--json", "--quiet"},
                      directory.path, "out2")) == 0);
   const auto resumed = nlohmann::json::parse(read_file(directory.path / "out2"));

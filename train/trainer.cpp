@@ -179,9 +179,9 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
     const double left = seconds_left > 0 ? std::min(to_go, std::max(0.0, seconds_left - watch.seconds())) : to_go;
     run_log.progress(progress(), s.environment_steps, rate, left,
                      str("reward ", fixed(scalars[2].second * 1e3, 3), "e-3"));
-    // The first at once, so that what is interrupted early can be served. Then by parts of the run: without a time
-    // budget a seed keeps the same iteration on every machine, but in runs so short that validating would be a large
-    // part of them.
+    // The first at once, so that what is interrupted early can be served. Then by parts of the run, so that without a
+    // time budget the same iterations are validated however fast the machine is; but in runs so short that validating
+    // would be a large part of them.
     const double most = seconds_left > 0 ? kMostOfBudget : kMostOfTime;
     const bool slow = since_validation.seconds() * most < validation_seconds;
     const bool validation_due = s.validate && (!s.best || (part() > last_part && !slow));
