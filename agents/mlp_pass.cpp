@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/addmm.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/tanh_backward.h>
 #include <ATen/ops/threshold_backward.h>
@@ -13,12 +14,15 @@
 #include <string>
 #include <utility>
 
+#include "agents/mlp_kernel.h"
 #include "agents/packed_linear.h"
+#include "platform/instruction_sets.h"
+#include "platform/text.h"
 
 namespace ristretto::agents {
 namespace {
 
-constexpr std::int64_t kFewRows = 256;      // up to here a product does not fill two threads
+constexpr std::int64_t kFewRows = 256;      // up to here a product fills no two threads, nor pays a library's packing
 constexpr std::int64_t kRowsForTwo = 4096;  // with no more than two, until the activations leave their caches
 constexpr std::int64_t kColumns = 256;      // of a row, that one thread sums at least
 
@@ -38,6 +42,28 @@ void at_once(const Input& input, const First& first, const Second& second) {
     RECORD_USER_SCOPE("trunk");
     for (std::int64_t i = begin; i < end; ++i) i == 0 ? first() : second();
   });
+}
+
+constexpr const char* kLayers[kMlpLayers] = {"net.0", "net.2", "net.4"};
+
+struct Kernels {
+  decltype(&avx2::mlp_forward) forward = nullptr;
+  decltype(&avx2::mlp_backward) backward = nullptr;
+};
+
+// None where a matrix library is faster.
+Kernels kernels() {
+#if defined(__x86_64__)
+  if (has_avx512()) return {avx512::mlp_forward, avx512::mlp_backward};
+  if (has_avx2()) return {avx2::mlp_forward, avx2::mlp_backward};
+#endif
+  return {};
+}
+
+bool fits_kernel(const at::Tensor& x, Activation activation) {
+  const bool type = x.defined() && x.is_cpu() && x.scalar_type() == at::kFloat && activation == Activation::relu;
+  // Most of the columns must be samples.
+  return type && x.size(0) <= kFewRows && 5 * x.size(0) >= 4 * mlp_columns(x.size(0)) && kernels().forward;
 }
 
 at::Tensor linear(const ft_transformer::Weights& weights, const char* layer, const at::Tensor& x, bool relu) {
@@ -153,15 +179,34 @@ void MlpPass::backward(const at::Tensor& mean, const at::Tensor& value) const {
       input_, [&] { run_back(actor_, mean); }, [&] { run_back(critic_, value.unsqueeze(1)); });
 }
 
+void MlpPass::run_in_kernel(Network& network, const Gradient& gradient) const {
+  const ft_transformer::Weights& weights = *network.weights;
+  const at::Tensor x = input_.x.contiguous();
+  Mlp mlp{{x.size(0), x.size(1), weights.at("net.0.bias").size(0), weights.at("net.4.bias").size(0)}, {}, nullptr};
+  for (int i = 0; i < kMlpLayers; ++i) {
+    const at::Tensor &weight = weights.at(str(kLayers[i], ".weight")), &bias = weights.at(str(kLayers[i], ".bias"));
+    TORCH_INTERNAL_ASSERT(weight.is_contiguous() && weight.grad().is_contiguous());
+    mlp.layers[i] = {weight.const_data_ptr<float>(), bias.const_data_ptr<float>(),
+                     weight.grad().mutable_data_ptr<float>(), bias.grad().mutable_data_ptr<float>()};
+  }
+  const at::Tensor scratch = at::empty({mlp_scratch(mlp.sizes)}, x.options());
+  mlp.scratch = scratch.mutable_data_ptr<float>();
+  network.out = at::empty({mlp.sizes.batch, mlp.sizes.outputs}, x.options());
+  kernels().forward(mlp, x.const_data_ptr<float>(), network.out.mutable_data_ptr<float>());
+  kernels().backward(mlp, gradient(network.out).contiguous().const_data_ptr<float>());
+}
+
 void MlpPass::run(const Gradient& of_mean, const Gradient& of_value) {
   RECORD_USER_SCOPE("trunk");
-  const auto through = [this](Network& network, const auto& gradient) {
+  const bool in_kernel = fits_kernel(input_.x, activation_);
+  const auto through = [&](Network& network, const auto& gradient) {
+    if (in_kernel) return run_in_kernel(network, gradient);
     run_forward(network);
-    run_back(network, gradient());
+    run_back(network, gradient(network.out));
   };
   at_once(
-      input_, [&] { through(actor_, [&] { return of_mean(actor_.out); }); },
-      [&] { through(critic_, [&] { return of_value(critic_.out.squeeze(1)).unsqueeze(1); }); });
+      input_, [&] { through(actor_, of_mean); },
+      [&] { through(critic_, [&](const at::Tensor& out) { return of_value(out.squeeze(1)).unsqueeze(1); }); });
 }
 
 }  // namespace ristretto::agents

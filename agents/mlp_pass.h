@@ -39,6 +39,7 @@ class MlpPass {
   at::Tensor before_activation(const at::Tensor& gradient, const at::Tensor& activation) const;
   void run_forward(Network& network) const;
   void run_back(const Network& network, const at::Tensor& of_out) const;
+  void run_in_kernel(Network& network, const Gradient& gradient) const;
 
   Activation activation_;
   Input input_;

@@ -3,13 +3,20 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <ATen/record_function.h>
 
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+
+#include "agents/adam_kernel.h"
 #include "platform/error.h"
+#include "platform/instruction_sets.h"
 #include "platform/text.h"
 
 namespace ristretto::agents {
@@ -21,22 +28,44 @@ std::int64_t padded(const at::Tensor& parameter) {
   return (parameter.numel() + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-// On a CPU by pieces, each read by the thread whose cache it lies in: LibTorch's norm is one thread's, which takes half
-// the gradients out of the other's cache. As many pieces whatever the threads, so that the sum is the same.
-at::Tensor norm_of(const at::Tensor& gradient) {
-  constexpr std::int64_t kPieces = 4, kFew = 32768;  // numbers: what LibTorch gives a thread at least
-  const std::int64_t size = gradient.numel();
-  if (!gradient.is_cpu() || size < 2 * kFew) return at::linalg_vector_norm(gradient);
-  const at::Tensor norms = at::empty({kPieces}, gradient.options());
-  at::parallel_for(0, kPieces, 1, [&](std::int64_t begin, std::int64_t end) {
-    const at::NoGradGuard no_grad;  // of this thread
+template <class R>
+struct Kernels {
+  double (*sum_of_squares)(const R*, std::int64_t, std::int64_t) = baseline::sum_of_squares;
+  void (*adam)(const AdamStep&, const AdamNumbers<R>&, std::int64_t, std::int64_t) = baseline::adam;
+};
+
+template <class R>
+Kernels<R> kernels() {
+#if defined(__x86_64__)
+  if (has_avx512()) return {avx512::sum_of_squares, avx512::adam};
+  if (has_avx2()) return {avx2::sum_of_squares, avx2::adam};
+#endif
+  return {};
+}
+
+// `run`(piece, begin, end) of `size` numbers, padded as they are, for pieces that do not depend on the threads; a
+// thread has the same ones each time, whose cache they lie in.
+constexpr std::int64_t kNumbersAPiece = 32768, kPieces = 64;
+
+template <class Run>
+void for_pieces(std::int64_t size, const Run& run) {
+  const std::int64_t lines = size / kAlignment, pieces = std::clamp<std::int64_t>(size / kNumbersAPiece, 1, kPieces);
+  at::parallel_for(0, pieces, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      at::Tensor norm = norms[i];
-      const std::int64_t first = size * i / kPieces, last = size * (i + 1) / kPieces;
-      at::linalg_vector_norm_out(norm, gradient.narrow(0, first, last - first), 2);
+      run(i, lines * i / pieces * kAlignment, lines * (i + 1) / pieces * kAlignment);
     }
   });
-  return at::linalg_vector_norm(norms);
+}
+
+template <class R>
+double norm_on_cpu(const at::Tensor& gradient) {
+  const R* numbers = gradient.const_data_ptr<R>();
+  std::array<double, kPieces> squares{};
+  for_pieces(gradient.numel(),
+             [&, run = kernels<R>().sum_of_squares](std::int64_t i, std::int64_t begin, std::int64_t end) {
+               squares[static_cast<std::size_t>(i)] = run(numbers, begin, end);
+             });
+  return std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
 }
 
 }  // namespace
@@ -75,10 +104,32 @@ void Optimizer::zero_gradients() {
   for (std::size_t i = 0; i < leaves_.size(); ++i) leaves_[i].mutable_grad() = leaf_gradients_[i];
 }
 
+template <class R>
+at::Tensor Optimizer::step_on_cpu(double learning_rate, double max_norm) {
+  const double norm = norm_on_cpu<R>(flat_gradient_);
+  const double factor = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;
+  const double t = static_cast<double>(++*steps_.mutable_data_ptr<float>());
+  const AdamStep step{.gradient_scale = factor > 1 ? 1 : factor,  // NaN stays
+                      .beta1 = options_.beta1,
+                      .beta2 = options_.beta2,
+                      .step_size = learning_rate / (1 - std::pow(options_.beta1, t)),
+                      .second_scale = 1 / std::sqrt(1 - std::pow(options_.beta2, t)),
+                      .epsilon = options_.epsilon,
+                      .decay = 1 - learning_rate * options_.weight_decay};
+  const AdamNumbers<R> numbers{flat_.mutable_data_ptr<R>(), flat_gradient_.const_data_ptr<R>(),
+                               first_moment_.mutable_data_ptr<R>(), second_moment_.mutable_data_ptr<R>()};
+  for_pieces(flat_.numel(), [&, run = kernels<R>().adam](std::int64_t, std::int64_t begin, std::int64_t end) {
+    run(step, numbers, begin, end);
+  });
+  return at::scalar_tensor(norm, flat_.options());
+}
+
 at::Tensor Optimizer::step(double learning_rate, double max_norm) {
   RECORD_USER_SCOPE("optimiser");
   const at::NoGradGuard no_grad;
-  const at::Tensor norm = norm_of(flat_gradient_);
+  if (flat_.is_cpu() && flat_.scalar_type() == at::kFloat) return step_on_cpu<float>(learning_rate, max_norm);
+  if (flat_.is_cpu() && flat_.scalar_type() == at::kDouble) return step_on_cpu<double>(learning_rate, max_norm);
+  const at::Tensor norm = at::linalg_vector_norm(flat_gradient_);
   if (max_norm > 0) flat_gradient_.mul_((max_norm / (norm + 1e-6)).clamp_max_(1.0));
   steps_.add_(1);
   const std::vector<at::Tensor> parameter{flat_}, gradient{flat_gradient_}, first{first_moment_},

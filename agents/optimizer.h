@@ -1,4 +1,5 @@
-// Adam and AdamW by at::_fused_adam(w)_ with state in plain tensors, and clipping that never waits for the device.
+// Adam and AdamW with state in plain tensors: on a GPU by at::_fused_adam(w)_, with clipping that never waits for it,
+// on a CPU by agents/adam_kernel.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -40,6 +41,9 @@ class Optimizer {
   void restore(const NamedTensors& state);
 
  private:
+  template <class R>
+  at::Tensor step_on_cpu(double learning_rate, double max_norm);
+
   std::vector<at::Tensor> leaves_, leaf_gradients_;
   at::Tensor flat_, flat_gradient_, first_moment_, second_moment_, steps_;
   Options options_;

@@ -6,11 +6,15 @@
 #include <ATen/ops/zeros.h>
 #include <doctest/doctest.h>
 
+#include <vector>
+
+#include "agents/adam_kernel.h"
 #include "agents/optimizer.h"
 #include "formats/npz.h"
 #include "ft_transformer/weights.h"
 #include "learning_fixtures.h"
 #include "platform/error.h"
+#include "platform/instruction_sets.h"
 
 namespace {
 
@@ -77,6 +81,60 @@ TEST_CASE("optimizer: gradients above the limit are scaled to it, in float32 and
     CHECK(optimizer.step(0.1, limit).item<double>() == doctest::Approx(norm).epsilon(1e-6));
     const at::Tensor scaled = gradient.to(at::kDouble) * (limit > 0 ? std::min(1.0, limit / (norm + 1e-6)) : 1.0);
     CHECK(largest(weight.detach().to(at::kDouble) + 0.1 * scaled / (scaled.abs() + 1)) < 1e-7);
+  }
+}
+
+TEST_CASE("optimizer: steps as a device takes them are those of the kernel") {
+  // Of bfloat16 numbers, for which there is no kernel. Gradients of 1 and 3 clipped to a tenth, an epsilon that shows
+  // it.
+  const Optimizer::Options options{.epsilon = 1.0, .weight_decay = 0.1};
+  const at::Tensor exact = at::full({64}, 2.0, at::kDouble), coarse = exact.to(at::kBFloat16);
+  const at::Tensor gradient = at::ones({64}, at::kDouble);
+  gradient.narrow(0, 32, 32).fill_(3.0);
+  std::vector<at::Tensor> norms;
+  for (const at::Tensor* weight : {&exact, &coarse}) {
+    weight->requires_grad_(true);
+    Optimizer optimizer({*weight}, options);
+    for (int step = 0; step < 3; ++step) {
+      weight->grad().copy_(gradient);
+      norms.push_back(optimizer.step(0.5, gradient.norm().item<double>() / 10));
+    }
+  }
+  CHECK(largest(coarse.detach() - exact.detach()) < 0.02);  // 2 units of bfloat16's last place at 2, of 0.5 gone
+  CHECK(largest(exact.detach() - 2) > 0.3);
+  CHECK(std::abs(norms[0].item<double>() - norms[3].item<double>()) < 0.1);
+}
+
+TEST_CASE("optimizer: every instruction set of this processor gives the same norm and step") {
+  struct Set {
+    const char* name;
+    bool here;
+    double (*squares)(const float*, std::int64_t, std::int64_t);
+    void (*adam)(const agents::AdamStep&, const agents::AdamNumbers<float>&, std::int64_t, std::int64_t);
+  };
+  std::vector<Set> sets{{"baseline", true, agents::baseline::sum_of_squares, agents::baseline::adam}};
+#if defined(__x86_64__)
+  sets.push_back({"avx2", has_avx2(), agents::avx2::sum_of_squares, agents::avx2::adam});
+  sets.push_back({"avx512", has_avx512(), agents::avx512::sum_of_squares, agents::avx512::adam});
+#endif
+  constexpr std::int64_t kSize = 10'007, kBegin = 3;  // whole vectors and what is left
+  const at::Tensor weight = at::randn({kSize}, tests::generator(1)), gradient = at::randn({kSize}, tests::generator(2));
+  const at::Tensor first = at::randn({kSize}, tests::generator(3)), second = first.square() + 0.1;
+  const agents::AdamStep step{0.5, 0.9, 0.999, 1e-2, 1.5, 1e-5, 0.999};
+  std::vector<at::Tensor> expected;
+  for (const Set& set : sets) {
+    if (!set.here) continue;
+    CAPTURE(set.name);
+    const std::vector<at::Tensor> now{weight.clone(), first.clone(), second.clone()};
+    const auto numbers = [](const at::Tensor& x) { return x.mutable_data_ptr<float>(); };
+    set.adam(step, {numbers(now[0]), gradient.const_data_ptr<float>(), numbers(now[1]), numbers(now[2])}, kBegin,
+             kSize);
+    if (expected.empty()) expected = now;
+    for (std::size_t i = 0; i < now.size(); ++i) CHECK(largest(now[i] - expected[i]) < 1e-6);
+    CHECK(now[0].narrow(0, 0, kBegin).equal(weight.narrow(0, 0, kBegin)));
+    CHECK(largest(now[0] - weight) > 0.005);
+    const double squares = gradient.narrow(0, kBegin, kSize - kBegin).to(at::kDouble).square().sum().item<double>();
+    CHECK(set.squares(gradient.const_data_ptr<float>(), kBegin, kSize) == doctest::Approx(squares).epsilon(1e-6));
   }
 }
 
