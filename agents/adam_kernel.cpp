@@ -12,8 +12,9 @@ inline double root(double x) { return __builtin_sqrt(x); }
 template <class R>
 void step_of(const AdamStep& step, const AdamNumbers<R>& of, std::int64_t begin, std::int64_t end) {
   const R scale = static_cast<R>(step.gradient_scale), second_scale = static_cast<R>(step.second_scale);
-  const R take1 = static_cast<R>(1 - step.beta1), keep2 = static_cast<R>(step.beta2);
-  const R take2 = static_cast<R>(1 - step.beta2), step_size = static_cast<R>(step.step_size);
+  const R keep1 = static_cast<R>(step.beta1), take1 = static_cast<R>(1 - step.beta1);
+  const R keep2 = static_cast<R>(step.beta2), take2 = static_cast<R>(1 - step.beta2);
+  const R step_size = static_cast<R>(step.step_size);
   const R epsilon = static_cast<R>(step.epsilon), decay = static_cast<R>(step.decay);
   R* __restrict parameter = of.parameter;
   R* __restrict first = of.first_moment;
@@ -21,7 +22,7 @@ void step_of(const AdamStep& step, const AdamNumbers<R>& of, std::int64_t begin,
   const R* __restrict gradient = of.gradient;
   for (std::int64_t i = begin; i < end; ++i) {
     const R g = gradient[i] * scale;
-    first[i] += take1 * (g - first[i]);
+    first[i] = first[i] * keep1 + take1 * g;
     second[i] = second[i] * keep2 + take2 * g * g;
     parameter[i] = parameter[i] * decay - step_size * first[i] / (root(second[i]) * second_scale + epsilon);
   }

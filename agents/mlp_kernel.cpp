@@ -1,6 +1,6 @@
 // The kernels of mlp_kernel.h for one instruction set.
 // Nothing of the standard library that is a template: its out-of-line copy, compiled for one instruction set, could
-// become the whole program's.
+// become the whole program's. What mlp_kernel.h defines is inlined.
 #include "agents/mlp_kernel.h"
 
 #include <cstring>
@@ -38,56 +38,61 @@ struct Product {
   bool adds;
 };
 
-// Rows x kColumns of c, of which `columns` are there.
+// Rows x kColumns of c from row i and column j on, over `depth` of b's rows from r on.
 template <int Rows>
-void tile(const float* a, std::int64_t a_row, std::int64_t a_column, const float* b, std::int64_t b_row, float* c,
-          std::int64_t c_row, std::int64_t columns, std::int64_t depth, bool adds) {
+void tile(const Product& of, std::int64_t i, std::int64_t j, std::int64_t r, std::int64_t depth) {
+  const float* a = of.a + i * of.a_row + r * of.a_column;
+  const float* b = of.b + r * of.b_row + j;
+  float* c = of.c + i * of.c_row + j;
+  const bool adds = of.adds || r > 0;  // to what is there, or to what b's rows before gave
   Vector sums[Rows][kVectors] = {};
-  for (std::int64_t r = 0; r < depth; ++r, a += a_column, b += b_row) {
+  for (std::int64_t end = r + depth; r < end; ++r, a += of.a_column, b += of.b_row) {
     Vector row[kVectors];
     for (int v = 0; v < kVectors; ++v) row[v] = load(b + v * kLanes);
-    for (int i = 0; i < Rows; ++i) {
-      const float factor = a[i * a_row];
-      for (int v = 0; v < kVectors; ++v) sums[i][v] += factor * row[v];
+    for (int k = 0; k < Rows; ++k) {
+      const float factor = a[k * of.a_row];
+      for (int v = 0; v < kVectors; ++v) sums[k][v] += factor * row[v];
     }
   }
-  if (columns >= kColumns) {
-    for (int i = 0; i < Rows; ++i, c += c_row) {
-      for (int v = 0; v < kVectors; ++v) store(c + v * kLanes, adds ? load(c + v * kLanes) + sums[i][v] : sums[i][v]);
+  const std::int64_t columns = of.columns - j;
+  for (int k = 0; k < Rows; ++k, c += of.c_row) {
+    if (columns >= kColumns) {
+      for (int v = 0; v < kVectors; ++v) store(c + v * kLanes, adds ? load(c + v * kLanes) + sums[k][v] : sums[k][v]);
+      continue;
     }
-    return;
-  }
-  for (int i = 0; i < Rows; ++i, c += c_row) {
     float numbers[kColumns];
-    for (int v = 0; v < kVectors; ++v) store(numbers + v * kLanes, sums[i][v]);
-    for (std::int64_t j = 0; j < columns; ++j) c[j] = adds ? c[j] + numbers[j] : numbers[j];
-  }
-}
-
-// The last rows, fewer than kRows.
-template <int Rows>
-void last_tile(std::int64_t rows, const float* a, std::int64_t a_row, std::int64_t a_column, const float* b,
-               std::int64_t b_row, float* c, std::int64_t c_row, std::int64_t columns, std::int64_t depth, bool adds) {
-  if constexpr (Rows > 0) {
-    if (rows < Rows) return last_tile<Rows - 1>(rows, a, a_row, a_column, b, b_row, c, c_row, columns, depth, adds);
-    tile<Rows>(a, a_row, a_column, b, b_row, c, c_row, columns, depth, adds);
+    for (int v = 0; v < kVectors; ++v) store(numbers + v * kLanes, sums[k][v]);
+    for (std::int64_t column = 0; column < columns; ++column) {
+      c[column] = adds ? c[column] + numbers[column] : numbers[column];
+    }
   }
 }
 
 void multiply(const Product& of) {
   for (std::int64_t r = 0; r < of.depth; r += kDepth) {
     const std::int64_t depth = of.depth - r < kDepth ? of.depth - r : kDepth;
-    const bool adds = of.adds || r > 0;
-    const float* a_block = of.a + r * of.a_column;
     for (std::int64_t j = 0; j < of.columns; j += kColumns) {
-      const float* b = of.b + r * of.b_row + j;
       std::int64_t i = 0;
-      for (; i + kRows <= of.rows; i += kRows) {
-        tile<kRows>(a_block + i * of.a_row, of.a_row, of.a_column, b, of.b_row, of.c + i * of.c_row + j, of.c_row,
-                    of.columns - j, depth, adds);
+      for (; i + kRows <= of.rows; i += kRows) tile<kRows>(of, i, j, r, depth);
+      switch (of.rows - i) {
+        case 5:
+          tile<5>(of, i, j, r, depth);
+          break;
+        case 4:
+          tile<4>(of, i, j, r, depth);
+          break;
+        case 3:
+          tile<3>(of, i, j, r, depth);
+          break;
+        case 2:
+          tile<2>(of, i, j, r, depth);
+          break;
+        case 1:
+          tile<1>(of, i, j, r, depth);
+          break;
+        default:
+          break;
       }
-      last_tile<kRows - 1>(of.rows - i, a_block + i * of.a_row, of.a_row, of.a_column, b, of.b_row,
-                           of.c + i * of.c_row + j, of.c_row, of.columns - j, depth, adds);
     }
   }
 }
@@ -159,9 +164,8 @@ void mlp_forward(const Mlp& mlp, const float* x, float* out) {
   const Places places(mlp);
   std::memset(places.transposed[0], 0, static_cast<std::size_t>(sizes.inputs * places.columns) * sizeof(float));
   for (std::int64_t i = 0; i < sizes.batch; ++i) {
-    float* row = places.input[0] + i * places.row[0];
-    std::memcpy(row, x + i * sizes.inputs, static_cast<std::size_t>(sizes.inputs) * sizeof(float));
-    std::memset(row + sizes.inputs, 0, static_cast<std::size_t>(places.row[0] - sizes.inputs) * sizeof(float));
+    std::memcpy(places.input[0] + i * places.row[0], x + i * sizes.inputs,
+                static_cast<std::size_t>(sizes.inputs) * sizeof(float));
   }
   transpose(x, sizes.inputs, sizes.batch, sizes.inputs, places.transposed[0], places.columns);
   for (int layer = 0; layer < kMlpLayers; ++layer) {

@@ -11,6 +11,7 @@
 #include <ATen/record_function.h>
 #include <c10/util/Exception.h>
 
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -22,7 +23,7 @@
 namespace ristretto::agents {
 namespace {
 
-constexpr std::int64_t kFewRows = 256;      // up to here a product fills no two threads, nor pays a library's packing
+constexpr std::int64_t kFewRows = 256;      // up to here a product does not fill two threads
 constexpr std::int64_t kRowsForTwo = 4096;  // with no more than two, until the activations leave their caches
 constexpr std::int64_t kColumns = 256;      // of a row, that one thread sums at least
 
@@ -47,23 +48,40 @@ void at_once(const Input& input, const First& first, const Second& second) {
 constexpr const char* kLayers[kMlpLayers] = {"net.0", "net.2", "net.4"};
 
 struct Kernels {
-  decltype(&avx2::mlp_forward) forward = nullptr;
-  decltype(&avx2::mlp_backward) backward = nullptr;
+  decltype(&avx2::mlp_forward) forward;
+  decltype(&avx2::mlp_backward) backward;
 };
 
-// None where a matrix library is faster.
-Kernels kernels() {
+// What runs such a batch, or nothing where a matrix library is faster.
+std::optional<Kernels> kernels_for(const at::Tensor& x, const Architecture& of) {
+  constexpr std::int64_t kNarrow = 512;  // weights of more leave the second cache, and are read across their rows
+  if (!x.defined() || !x.is_cpu() || x.scalar_type() != at::kFloat || of.activation != Activation::relu) return {};
+  const std::int64_t samples = x.size(0), columns = mlp_columns(samples);
+  if (samples > kFewRows || 5 * samples < 4 * columns || of.width > kNarrow) return {};
 #if defined(__x86_64__)
-  if (has_avx512()) return {avx512::mlp_forward, avx512::mlp_backward};
-  if (has_avx2()) return {avx2::mlp_forward, avx2::mlp_backward};
+  if (has_avx512()) return Kernels{avx512::mlp_forward, avx512::mlp_backward};
+  if (has_avx2()) return Kernels{avx2::mlp_forward, avx2::mlp_backward};
 #endif
   return {};
 }
 
-bool fits_kernel(const at::Tensor& x, Activation activation) {
-  const bool type = x.defined() && x.is_cpu() && x.scalar_type() == at::kFloat && activation == Activation::relu;
-  // Most of the columns must be samples.
-  return type && x.size(0) <= kFewRows && 5 * x.size(0) >= 4 * mlp_columns(x.size(0)) && kernels().forward;
+// Forward, loss and backward of one network on this thread; `gradient` makes of its output [B, .] the output's.
+void run_in(const Kernels& kernels, const ft_transformer::Weights& weights, const at::Tensor& batch,
+            const Gradient& gradient) {
+  const at::Tensor x = batch.contiguous();
+  Mlp mlp{{x.size(0), x.size(1), weights.at("net.0.bias").size(0), weights.at("net.4.bias").size(0)}, {}, nullptr};
+  for (int i = 0; i < kMlpLayers; ++i) {
+    const at::Tensor &weight = weights.at(str(kLayers[i], ".weight")), &bias = weights.at(str(kLayers[i], ".bias"));
+    TORCH_INTERNAL_ASSERT(weight.is_contiguous() && weight.grad().is_contiguous());
+    mlp.layers[i] = {weight.const_data_ptr<float>(), bias.const_data_ptr<float>(),
+                     weight.grad().mutable_data_ptr<float>(), bias.grad().mutable_data_ptr<float>()};
+  }
+  const at::Tensor scratch = at::empty({mlp_scratch(mlp.sizes)}, x.options());
+  const at::Tensor out = at::empty({mlp.sizes.batch, mlp.sizes.outputs}, x.options());
+  mlp.scratch = scratch.mutable_data_ptr<float>();
+  kernels.forward(mlp, x.const_data_ptr<float>(), out.mutable_data_ptr<float>());
+  const at::Tensor of_out = gradient(out).contiguous();
+  kernels.backward(mlp, of_out.const_data_ptr<float>());
 }
 
 at::Tensor linear(const ft_transformer::Weights& weights, const char* layer, const at::Tensor& x, bool relu) {
@@ -111,7 +129,7 @@ at::Tensor sum_by_window(const at::Tensor& rows, const Input& input) {
 }  // namespace
 
 MlpPass::MlpPass(const Policy& policy, const Input& input, bool bf16)
-    : activation_(policy.architecture.activation),
+    : architecture_(policy.architecture),
       input_(input),
       actor_{&policy.actor, {}, {}, {}, {}},
       critic_{&policy.critic, {}, {}, {}, {}} {
@@ -136,7 +154,7 @@ at::Tensor MlpPass::first_layer(const Network& network) const {
   const auto [account, market] = account_and_market(weights.at("net.0.weight"), input_);
   const at::Tensor of_windows = at::addmm(weights.at("net.0.bias"), input_.windows, market.t());
   const at::Tensor z = of_windows.index_select(0, input_.window).addmm_(input_.account, account.t());
-  return activation_ == Activation::relu ? z.relu_() : z.tanh_();
+  return architecture_.activation == Activation::relu ? z.relu_() : z.tanh_();
 }
 
 void MlpPass::first_layer_back(const Network& network, const at::Tensor& dz) const {
@@ -148,12 +166,13 @@ void MlpPass::first_layer_back(const Network& network, const at::Tensor& dz) con
 }
 
 at::Tensor MlpPass::hidden(const ft_transformer::Weights& weights, const char* layer, const at::Tensor& x) const {
-  return activation_ == Activation::relu ? linear(weights, layer, x, true) : linear(weights, layer, x, false).tanh_();
+  return architecture_.activation == Activation::relu ? linear(weights, layer, x, true)
+                                                      : linear(weights, layer, x, false).tanh_();
 }
 
 at::Tensor MlpPass::before_activation(const at::Tensor& gradient, const at::Tensor& activation) const {
-  return activation_ == Activation::relu ? at::threshold_backward(gradient, activation, 0)
-                                         : at::tanh_backward(gradient, activation);
+  return architecture_.activation == Activation::relu ? at::threshold_backward(gradient, activation, 0)
+                                                      : at::tanh_backward(gradient, activation);
 }
 
 void MlpPass::run_forward(Network& network) const {
@@ -179,28 +198,11 @@ void MlpPass::backward(const at::Tensor& mean, const at::Tensor& value) const {
       input_, [&] { run_back(actor_, mean); }, [&] { run_back(critic_, value.unsqueeze(1)); });
 }
 
-void MlpPass::run_in_kernel(Network& network, const Gradient& gradient) const {
-  const ft_transformer::Weights& weights = *network.weights;
-  const at::Tensor x = input_.x.contiguous();
-  Mlp mlp{{x.size(0), x.size(1), weights.at("net.0.bias").size(0), weights.at("net.4.bias").size(0)}, {}, nullptr};
-  for (int i = 0; i < kMlpLayers; ++i) {
-    const at::Tensor &weight = weights.at(str(kLayers[i], ".weight")), &bias = weights.at(str(kLayers[i], ".bias"));
-    TORCH_INTERNAL_ASSERT(weight.is_contiguous() && weight.grad().is_contiguous());
-    mlp.layers[i] = {weight.const_data_ptr<float>(), bias.const_data_ptr<float>(),
-                     weight.grad().mutable_data_ptr<float>(), bias.grad().mutable_data_ptr<float>()};
-  }
-  const at::Tensor scratch = at::empty({mlp_scratch(mlp.sizes)}, x.options());
-  mlp.scratch = scratch.mutable_data_ptr<float>();
-  network.out = at::empty({mlp.sizes.batch, mlp.sizes.outputs}, x.options());
-  kernels().forward(mlp, x.const_data_ptr<float>(), network.out.mutable_data_ptr<float>());
-  kernels().backward(mlp, gradient(network.out).contiguous().const_data_ptr<float>());
-}
-
 void MlpPass::run(const Gradient& of_mean, const Gradient& of_value) {
   RECORD_USER_SCOPE("trunk");
-  const bool in_kernel = fits_kernel(input_.x, activation_);
+  const std::optional<Kernels> kernels = kernels_for(input_.x, architecture_);
   const auto through = [&](Network& network, const auto& gradient) {
-    if (in_kernel) return run_in_kernel(network, gradient);
+    if (kernels) return run_in(*kernels, *network.weights, input_.x, gradient);
     run_forward(network);
     run_back(network, gradient(network.out));
   };

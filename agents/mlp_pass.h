@@ -39,9 +39,8 @@ class MlpPass {
   at::Tensor before_activation(const at::Tensor& gradient, const at::Tensor& activation) const;
   void run_forward(Network& network) const;
   void run_back(const Network& network, const at::Tensor& of_out) const;
-  void run_in_kernel(Network& network, const Gradient& gradient) const;
 
-  Activation activation_;
+  Architecture architecture_;
   Input input_;
   Network actor_, critic_;
 };

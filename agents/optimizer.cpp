@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <numeric>
 
@@ -43,13 +44,15 @@ Kernels<R> kernels() {
   return {};
 }
 
-// `run`(piece, begin, end) of `size` numbers, padded as they are, for pieces that do not depend on the threads; a
-// thread has the same ones each time, whose cache they lie in.
-constexpr std::int64_t kNumbersAPiece = 32768, kPieces = 64;
+// `run`(piece, begin, end) of `size` numbers, padded as they are, for pieces that do not depend on the threads. OpenMP
+// gives a thread the same ones each time, whose cache they lie in.
+constexpr std::uint64_t kNumbersAPiece = 32768, kPieces = 64;
 
 template <class Run>
 void for_pieces(std::int64_t size, const Run& run) {
-  const std::int64_t lines = size / kAlignment, pieces = std::clamp<std::int64_t>(size / kNumbersAPiece, 1, kPieces);
+  const std::int64_t lines = size / kAlignment;
+  const auto pieces = static_cast<std::int64_t>(
+      std::clamp<std::uint64_t>(std::bit_floor(static_cast<std::uint64_t>(size) / kNumbersAPiece), 1, kPieces));
   at::parallel_for(0, pieces, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       run(i, lines * i / pieces * kAlignment, lines * (i + 1) / pieces * kAlignment);

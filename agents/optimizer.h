@@ -1,5 +1,5 @@
-// Adam and AdamW with state in plain tensors: on a GPU by at::_fused_adam(w)_, with clipping that never waits for it,
-// on a CPU by agents/adam_kernel.
+// Adam and AdamW with state in plain tensors: on a GPU by at::_fused_adam(w)_, with clipping that never waits for it;
+// on a CPU, of float32 and float64, by agents/adam_kernel.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -26,7 +26,7 @@ class Optimizer {
   // Before each backward pass, or the first of an accumulated gradient.
   void zero_gradients();
   // One step of Adam with all gradients scaled by min(1, max_norm / (norm + 1e-6)), by nothing where max_norm <= 0.
-  // Returns the norm before, a 0-d tensor on the device.
+  // Returns the norm before, a 0-d tensor on the device. Gradients are then of no use.
   at::Tensor step(double learning_rate, double max_norm);
 
   // [P] all parameters or gradients, in order, each padded with zeros to 16 numbers.

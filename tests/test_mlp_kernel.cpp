@@ -4,10 +4,14 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/randn.h>
+#include <ATen/record_function.h>
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <cmath>
 #include <limits>
+#include <memory>
+#include <string_view>
 #include <vector>
 
 #include "agents/mlp_kernel.h"
@@ -117,12 +121,13 @@ TEST_CASE("mlp kernel: what is not finite in a sample stays so, and does not rea
     problem.x[5][7].fill_(std::numeric_limits<float>::quiet_NaN());
     const std::vector<at::Tensor> found = by_kernel(set, problem, 0);
     CHECK(found[0][5].isnan().all().item<bool>());
+    CHECK(found[0].narrow(0, 0, 5).equal(before.narrow(0, 0, 5)));
     CHECK(found[0].narrow(0, 6, 58).equal(before.narrow(0, 6, 58)));
     for (std::size_t i = 1; i < found.size(); i += 2) CHECK(found[i].isnan().any().item<bool>());  // of weights
   }
 }
 
-TEST_CASE("mlp kernel: a pass of few samples runs in it, one of other numbers without") {
+TEST_CASE("mlp kernel: a pass gives autograd's gradients, in it or without") {
   Architecture architecture;
   architecture.observation = 11;
   architecture.width = 24;
@@ -156,6 +161,41 @@ TEST_CASE("mlp kernel: a pass of few samples runs in it, one of other numbers wi
       CHECK(deviation(found[i], expected[i]) < kFloat);
     }
   }
+}
+
+TEST_CASE("mlp kernel: runs passes of few samples through narrow networks where most of its columns are samples") {
+  static std::atomic<int> products;
+  const auto in_it = [](std::int64_t samples, std::int64_t width, Activation activation = Activation::relu) {
+    Architecture architecture;
+    architecture.observation = 11;
+    architecture.width = width;
+    architecture.actions = 3;
+    architecture.activation = activation;
+    Policy policy = make_policy(architecture, {}, at::kCPU);
+    for (auto* weights : {&policy.actor, &policy.critic}) {
+      weights->require_grad(true);
+      for (const at::Tensor& weight : weights->tensors()) weight.mutable_grad() = at::full_like(weight, 0);
+    }
+    products = 0;
+    const at::CallbackHandle counting =
+        at::addGlobalCallback(at::RecordFunctionCallback([](const at::RecordFunction& call) {
+                                const std::string_view name = call.name();
+                                if (name == "aten::mm" || name.starts_with("aten::addmm")) ++products;
+                                return std::unique_ptr<at::ObserverContext>();
+                              }).scopes({at::RecordScope::FUNCTION}));
+    MlpPass(policy, at::randn({samples, 11}), /*bf16=*/false)
+        .run([](const at::Tensor& mean) { return mean; }, [](const at::Tensor& value) { return value; });
+    at::removeCallback(counting);
+    return products == 0;
+  };
+  const bool here = !sets().empty();
+  CHECK(in_it(52, 24) == here);
+  CHECK(in_it(64, 512) == here);
+  CHECK(in_it(256, 24) == here);
+  CHECK_FALSE(in_it(51, 24));
+  CHECK_FALSE(in_it(257, 24));
+  CHECK_FALSE(in_it(64, 513));
+  CHECK_FALSE(in_it(64, 24, Activation::tanh));
 }
 
 }  // namespace ristretto::agents

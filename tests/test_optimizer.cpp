@@ -6,6 +6,8 @@
 #include <ATen/ops/zeros.h>
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <limits>
 #include <vector>
 
 #include "agents/adam_kernel.h"
@@ -103,6 +105,17 @@ TEST_CASE("optimizer: steps as a device takes them are those of the kernel") {
   CHECK(largest(coarse.detach() - exact.detach()) < 0.02);  // 2 units of bfloat16's last place at 2, of 0.5 gone
   CHECK(largest(exact.detach() - 2) > 0.3);
   CHECK(std::abs(norms[0].item<double>() - norms[3].item<double>()) < 0.1);
+}
+
+TEST_CASE("optimizer: a gradient that is not finite is seen in the norm and the parameters") {
+  for (const double broken : {std::nan(""), std::numeric_limits<double>::infinity()}) {
+    const at::Tensor weight = at::ones({40}).requires_grad_(true);
+    Optimizer optimizer({weight}, {});
+    weight.grad().fill_(1.0)[7].fill_(broken);
+    CHECK_FALSE(std::isfinite(optimizer.step(0.1, 0.5).item<double>()));
+    CHECK(weight.detach()[7].isnan().item<bool>());
+    if (std::isnan(broken)) CHECK(weight.detach().isnan().all().item<bool>());
+  }
 }
 
 TEST_CASE("optimizer: every instruction set of this processor gives the same norm and step") {

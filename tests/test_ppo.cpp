@@ -419,14 +419,15 @@ TEST_CASE("update: out of memory halves the micro-batch and leaves the same grad
   PpoSettings settings = one_minibatch();
   settings.max_grad_norm = 0;
   Learner whole(settings, agents::Network::mlp, 64, 8), small(settings, agents::Network::mlp, 64, 8);
+  // What mlp_kernel takes at once, on processors that have it, is more: of this there is none.
+  for (Learner* learner : {&whole, &small}) learner->policy.architecture.activation = agents::Activation::tanh;
   whole.update();
   {
-    // 512 samples of 24 hidden units are 48 KiB, and from 64 to 256 mlp_kernel's scratch memory is more: fits at 32,
-    // and so do parameters and rollout.
+    // 512 samples of 24 hidden units are 48 KiB: fits at 128, and so do parameters and rollout.
     const SmallMemory memory(16 * 1024);
     small.update();
   }
-  CHECK(small.ppo.settings().micro_batch == 32);
+  CHECK(small.ppo.settings().micro_batch == 128);
   const at::Tensor& gradient = whole.optimizer.gradients();
   CHECK(norm_of(small.optimizer.gradients() - gradient) <= kMicroBatch * norm_of(gradient));
 
