@@ -89,6 +89,14 @@ std::vector<at::Tensor> by_kernel(const Set& set, const Problem& problem, double
   return out;
 }
 
+// Of nothing yet.
+void give_gradients(Policy& policy) {
+  for (auto* weights : {&policy.actor, &policy.critic}) {
+    weights->require_grad(true);
+    for (const at::Tensor& weight : weights->tensors()) weight.mutable_grad() = at::full_like(weight, 0);
+  }
+}
+
 double deviation(const at::Tensor& found, const at::Tensor& expected) {
   return ((found.to(at::kDouble) - expected).abs().max() / expected.abs().max()).item<double>();
 }
@@ -140,10 +148,7 @@ TEST_CASE("mlp kernel: a pass gives autograd's gradients, in it or without") {
   exact.critic = single.critic.to(at::kCPU, at::kDouble);
   const auto gradients = [](Policy policy, const at::Tensor& x) {
     std::vector<at::Tensor> out;
-    for (auto* weights : {&policy.actor, &policy.critic}) {
-      weights->require_grad(true);
-      for (const at::Tensor& weight : weights->tensors()) weight.mutable_grad() = at::full_like(weight, 0);
-    }
+    give_gradients(policy);
     MlpPass(policy, x, /*bf16=*/false)
         .run([](const at::Tensor& mean) { return mean.pow(3); },
              [](const at::Tensor& value) { return value.square(); });
@@ -172,10 +177,7 @@ TEST_CASE("mlp kernel: runs passes of few samples through narrow networks where 
     architecture.actions = 3;
     architecture.activation = activation;
     Policy policy = make_policy(architecture, {}, at::kCPU);
-    for (auto* weights : {&policy.actor, &policy.critic}) {
-      weights->require_grad(true);
-      for (const at::Tensor& weight : weights->tensors()) weight.mutable_grad() = at::full_like(weight, 0);
-    }
+    give_gradients(policy);
     products = 0;
     const at::CallbackHandle counting =
         at::addGlobalCallback(at::RecordFunctionCallback([](const at::RecordFunction& call) {

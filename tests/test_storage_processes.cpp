@@ -34,6 +34,12 @@ void check_whole(const std::string& path, const Study& study) {
 // after 5 s without the lock.
 fs::path memory() { return fs::exists("/dev/shm") ? "/dev/shm" : fs::temp_directory_path(); }
 
+// Within a minute.
+bool appears(const std::string& file) {
+  for (int i = 0; i < 600 && !fs::exists(file); ++i) sleep_ms(100);
+  return fs::exists(file);
+}
+
 std::string new_study(const Scratch& scratch, bool wal = false, const std::string& revision = "v3.2.0.a") {
   const std::string path = (scratch.path / "shared.db").string();
   NewStorage wanted;
@@ -115,8 +121,7 @@ TEST_SUITE("interop") {
       const std::int64_t study = storage->read_study("s").id;
       enqueue(*storage, study, {{"x", 0.5}});
       Process peer = optuna_peer(version, {"claim_late", path, "s", ready, go}, out);
-      for (int i = 0; i < 600 && !fs::exists(ready); ++i) sleep_ms(100);
-      REQUIRE(fs::exists(ready));
+      REQUIRE(appears(ready));
       const std::optional<Trial> ours = storage->claim_waiting(study);  // Optuna has read that it waits
       REQUIRE(ours.has_value());
       std::ofstream{go};
@@ -190,8 +195,7 @@ TEST_SUITE("interop") {
       const std::string ready = (scratch.path / "ready").string(), go = (scratch.path / "go").string();
       const std::string out = (scratch.path / "out").string();
       Process peer = optuna_peer(version, {"report_late", path, "s", ready, go}, out);
-      for (int i = 0; i < 600 && !fs::exists(ready); ++i) sleep_ms(100);
-      REQUIRE(fs::exists(ready));
+      REQUIRE(appears(ready));
       const auto storage = open_storage_for_writing(path);
       CHECK(storage->fail_stale(1, 60).empty());
       sleep_ms(2100);

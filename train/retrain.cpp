@@ -44,9 +44,10 @@ RetrainResult interrupted(const std::string& name, const Contender& last) {
   result.text =
       str(last.outcome.ended, " after ", with_thousands(last.outcome.environment_steps), " steps; the run is saved in ",
           run, "\nit trains on with: ristretto train --resume --run ", run, "\n");
-  result.text += last.outcome.has_validated
-                     ? str("and is judged, and served where it passes, with: ristretto promote ", name, " --run ", run, "\n")
-                     : "it was interrupted before its first validation: nothing of it can be served yet\n";
+  result.text +=
+      last.outcome.has_validated
+          ? str("and is judged, and served where it passes, with: ristretto promote ", name, " --run ", run, "\n")
+          : "it was interrupted before its first validation: nothing of it can be served yet\n";
   result.document = {{"name", name},
                      {"ended", last.outcome.ended},
                      {"run", run},
