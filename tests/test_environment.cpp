@@ -9,12 +9,14 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "env/counter_random.h"
 #include "env/environment.h"
 #include "env/observation_rows.h"
 #include "env/random.h"
+#include "env/rows_kernel.h"
 #include "env/signature.h"
 #include "env/step_launch.h"
 #include "platform/error.h"
@@ -443,6 +445,50 @@ TEST_CASE("observation: gathered rows equal the materialized ones, small and str
       rows.gather_into(gathered, observation.account, shift, scale, observation.bar);
       CHECK(at::equal(gathered, expected));
     }
+  }
+}
+
+TEST_CASE("observation: rows of all instruction sets are equal, and a bar without a window ends them") {
+  constexpr std::int64_t kRows = 50, kBars = 40, kHead = 18, kGuard = 16;
+  for (const auto& [columns, lookback] : {std::pair<std::int64_t, std::int64_t>{5, 7}, {3, 1}, {16, 3}}) {
+    const std::int64_t width = kHead + columns * lookback, padded = (width + 15) / 16 * 16;
+    std::vector<float> table(static_cast<std::size_t>(kBars * columns + kLineFloats)), account(kRows * kHead);
+    const std::vector<float> shift(kHead, 2), scale(kHead, 0.5f);
+    std::vector<std::int32_t> bar(kRows);
+    for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<float>(i);
+    for (std::size_t i = 0; i < account.size(); ++i) account[i] = -static_cast<float>(i);
+    for (std::size_t k = 0; k < kRows; ++k) {
+      bar[k] = static_cast<std::int32_t>(lookback - 1 + static_cast<std::int64_t>(k) * 7 % (kBars - lookback + 1));
+    }
+    const auto check = [&](auto write_rows) {
+      for (const bool past_caches : {false, true}) {
+        const std::int64_t stride = past_caches ? padded : width;
+        const at::Tensor out = at::full({kRows * stride + kGuard}, -1.0, at::kFloat);  // begins a line of the caches
+        const float* const of = out.const_data_ptr<float>();
+        const RowsToWrite rows{out.data_ptr<float>(), stride, account.data(), shift.data(), scale.data(), kHead,
+                               table.data(),          kBars,  columns,        lookback,     bar.data(),   past_caches};
+        CHECK(write_rows(rows, 0, kRows) == kRows);
+        std::int64_t wrong = 0;
+        for (std::int64_t k = 0; k < kRows; ++k) {
+          for (std::int64_t i = 0; i < kHead; ++i) wrong += of[k * stride + i] != (account[k * kHead + i] - 2) * 0.5f;
+          for (std::int64_t i = 0; i < columns * lookback; ++i) {
+            wrong += of[k * stride + kHead + i] != table[(kBars - 1 - bar[k]) * columns + i];
+          }
+        }
+        for (std::int64_t i = 0; i < kGuard; ++i) wrong += of[kRows * stride + i] != -1;
+        CHECK(wrong == 0);
+        for (const std::int32_t none : {static_cast<std::int32_t>(lookback - 2), std::int32_t{kBars}}) {
+          const std::int32_t kept = std::exchange(bar[20], none);
+          CHECK(write_rows(rows, 10, kRows) == 20);
+          bar[20] = kept;
+        }
+      }
+    };
+    check(baseline::write_rows);
+#if defined(__x86_64__)
+    if (has_avx2()) check(avx2::write_rows);
+    if (has_avx512()) check(avx512::write_rows);
+#endif
   }
 }
 
