@@ -30,19 +30,9 @@ std::int64_t padded(const at::Tensor& parameter) {
 }
 
 template <class R>
-struct Kernels {
-  double (*sum_of_squares)(const R*, std::int64_t, std::int64_t) = baseline::sum_of_squares;
-  void (*adam)(const AdamStep&, const AdamNumbers<R>&, std::int64_t, std::int64_t) = baseline::adam;
-};
-
+using SumOfSquares = double (*)(const R*, std::int64_t, std::int64_t);
 template <class R>
-Kernels<R> kernels() {
-#if defined(__x86_64__)
-  if (has_avx512()) return {avx512::sum_of_squares, avx512::adam};
-  if (has_avx2()) return {avx2::sum_of_squares, avx2::adam};
-#endif
-  return {};
-}
+using Adam = void (*)(const AdamStep&, const AdamNumbers<R>&, std::int64_t, std::int64_t);
 
 // `run`(piece, begin, end) of `size` numbers, padded as they are, for pieces that do not depend on the threads. OpenMP
 // gives a thread the same ones each time, whose cache they lie in.
@@ -64,10 +54,10 @@ template <class R>
 double norm_on_cpu(const at::Tensor& gradient) {
   const R* numbers = gradient.const_data_ptr<R>();
   std::array<double, kPieces> squares{};
-  for_pieces(gradient.numel(),
-             [&, run = kernels<R>().sum_of_squares](std::int64_t i, std::int64_t begin, std::int64_t end) {
-               squares[static_cast<std::size_t>(i)] = run(numbers, begin, end);
-             });
+  for_pieces(gradient.numel(), [&, run = RISTRETTO_WIDEST(SumOfSquares<R>, sum_of_squares)](
+                                   std::int64_t i, std::int64_t begin, std::int64_t end) {
+    squares[static_cast<std::size_t>(i)] = run(numbers, begin, end);
+  });
   return std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
 }
 
@@ -121,9 +111,10 @@ at::Tensor Optimizer::step_on_cpu(double learning_rate, double max_norm) {
                       .decay = 1 - learning_rate * options_.weight_decay};
   const AdamNumbers<R> numbers{flat_.mutable_data_ptr<R>(), flat_gradient_.const_data_ptr<R>(),
                                first_moment_.mutable_data_ptr<R>(), second_moment_.mutable_data_ptr<R>()};
-  for_pieces(flat_.numel(), [&, run = kernels<R>().adam](std::int64_t, std::int64_t begin, std::int64_t end) {
-    run(step, numbers, begin, end);
-  });
+  for_pieces(flat_.numel(),
+             [&, run = RISTRETTO_WIDEST(Adam<R>, adam)](std::int64_t, std::int64_t begin, std::int64_t end) {
+               run(step, numbers, begin, end);
+             });
   return at::scalar_tensor(norm, flat_.options());
 }
 

@@ -27,16 +27,6 @@ constexpr std::int64_t kBlock = 16;    // portfolios whose float results fill a 
 template <class R>
 using StepRange = void (*)(const Batch<R>&, std::int64_t, std::int64_t);
 
-// The widest vectors that this processor has.
-template <class R>
-StepRange<R> step_range_here() {
-#if defined(__x86_64__)
-  if (has_avx512()) return avx512::step_range;
-  if (has_avx2()) return avx2::step_range;
-#endif
-  return baseline::step_range;
-}
-
 void require(bool condition, const std::string& message, const std::string& hint = {}) {
   if (!condition) throw Error(Fault::usage, message, hint);
 }
@@ -163,7 +153,7 @@ struct Portfolios::State {
     // The account is written twice, now and before the reset.
     b.past_caches = 2 * static_cast<std::int64_t>(account_now.nbytes()) >= kStreamedBytes;
     if (device.is_cpu()) {
-      static const StepRange<R> step_range = step_range_here<R>();
+      static const StepRange<R> step_range = RISTRETTO_WIDEST(StepRange<R>, step_range);
       // Whole lines of the caches for each thread.
       at::parallel_for(0, (count + kBlock - 1) / kBlock, kGrain / kBlock, [&](std::int64_t begin, std::int64_t end) {
         step_range(b, begin * kBlock, std::min(end * kBlock, count));

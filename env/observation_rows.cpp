@@ -20,17 +20,6 @@ namespace {
 
 constexpr std::int64_t kGrain = 512;  // rows a thread takes at once
 
-using WriteRows = std::int64_t (*)(const RowsToWrite&, std::int64_t, std::int64_t);
-
-// The widest vectors that this processor has.
-WriteRows write_rows_here() {
-#if defined(__x86_64__)
-  if (has_avx512()) return avx512::write_rows;
-  if (has_avx2()) return avx2::write_rows;
-#endif
-  return baseline::write_rows;
-}
-
 std::int64_t padded_to_lines(std::int64_t width) { return (width + kLineFloats - 1) / kLineFloats * kLineFloats; }
 
 bool exceeds_caches(std::int64_t batch, std::int64_t width) {
@@ -102,7 +91,7 @@ void ObservationRows::gather_into(const at::Tensor& out, const at::Tensor& accou
   // Whole lines are written, so they must be all of the rows' own.
   to_write.past_caches = exceeds_caches(batch, head + tail) && stride == padded_to_lines(head + tail) &&
                          reinterpret_cast<std::uintptr_t>(to_write.to) % 64 == 0;
-  static const WriteRows write_rows = write_rows_here();
+  static const auto write_rows = RISTRETTO_WIDEST(decltype(&baseline::write_rows), write_rows);
   at::parallel_for(0, batch, kGrain, [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t written = write_rows(to_write, begin, end);
     TORCH_CHECK(written == end, "bar ", to_write.bar[written], " of ", rows, " has no window");

@@ -17,19 +17,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-struct Kernels {
-  decltype(&baseline::attention) forward = baseline::attention;
-  decltype(&baseline::attention_back) backward = baseline::attention_back;
-};
-
-Kernels kernels() {
-#if defined(__x86_64__)
-  if (has_avx512()) return {avx512::attention, avx512::attention_back};
-  if (has_avx2()) return {avx2::attention, avx2::attention_back};
-#endif
-  return {};
-}
-
 AttentionSizes sizes_of(const at::Tensor& q, const at::Tensor& k, std::int64_t heads) {
   return {q.size(1), k.size(1), heads, q.size(2) / heads};
 }
@@ -56,7 +43,7 @@ struct Attention : torch::autograd::Function<Attention> {
                               out.mutable_data_ptr<float>(), log_sum_exp.mutable_data_ptr<float>()};
     for_heads(q.size(0) * heads, sizes, attention_scratch(sizes),
               [&](std::int64_t begin, std::int64_t end, float* scratch) {
-                kernels().forward(sizes, of, begin, end, scratch);
+                RISTRETTO_WIDEST(decltype(&baseline::attention), attention)(sizes, of, begin, end, scratch);
               });
     context->saved_data["heads"] = heads;
     context->save_for_backward({q, k, v, out, log_sum_exp});
@@ -76,7 +63,7 @@ struct Attention : torch::autograd::Function<Attention> {
         of_q.mutable_data_ptr<float>(), of_k.mutable_data_ptr<float>(),      of_v.mutable_data_ptr<float>()};
     for_heads(q.size(0) * heads, sizes, attention_back_scratch(sizes),
               [&](std::int64_t begin, std::int64_t end, float* scratch) {
-                kernels().backward(sizes, of, begin, end, scratch);
+                RISTRETTO_WIDEST(decltype(&baseline::attention_back), attention_back)(sizes, of, begin, end, scratch);
               });
     return {of_q, of_k, of_v, at::Tensor()};
   }

@@ -13,3 +13,13 @@ inline bool has_avx512() {
 #endif
 
 }  // namespace ristretto
+
+// The `function` of the widest vectors that this processor has, as the type that chooses among its overloads.
+#if defined(__x86_64__)
+#define RISTRETTO_WIDEST(type, function)                           \
+  (::ristretto::has_avx512() ? static_cast<type>(avx512::function) \
+   : ::ristretto::has_avx2() ? static_cast<type>(avx2::function)   \
+                             : static_cast<type>(baseline::function))
+#else
+#define RISTRETTO_WIDEST(type, function) static_cast<type>(baseline::function)
+#endif

@@ -8,6 +8,7 @@
 #include "platform/atomic_file.h"
 #include "platform/clock.h"
 #include "platform/error.h"
+#include "platform/file_fault.h"
 #include "platform/text.h"
 
 namespace ristretto::release {
@@ -191,7 +192,7 @@ std::vector<std::string> VersionStore::check(const std::string& name, const std:
   std::vector<fs::path> writable;
   const auto require_mode = [&](const fs::path& path) {
     struct stat status {};
-    if (lstat(path.c_str(), &status) != 0 || (status.st_mode & kWriteBits) != 0) writable.push_back(path);
+    if (lstat(path.c_str(), &status) == 0 && (status.st_mode & kWriteBits) != 0) writable.push_back(path);
   };
   const fs::path directory = path_of(name, version);
   require_mode(directory);
@@ -205,6 +206,8 @@ std::vector<std::string> VersionStore::check(const std::string& name, const std:
     }
   } catch (const Error& error) {
     problems.push_back(error.what());
+  } catch (const fs::filesystem_error& error) {  // it is gone, or nobody may read it
+    problems.push_back(message_of(error));
   }
   if (!writable.empty()) {
     problems.insert(problems.begin(),

@@ -387,6 +387,10 @@ TEST_CASE("versions: what was written into is found, and not served") {
   write_manifest(store.path_of(kName, first) / kManifest, manifest);
   const auto problems = store.check(kName);
   CHECK(problems.back().find("is not named after its files") != std::string::npos);
+
+  const auto gone = store.check(kName, "0009-0123456789ab");
+  REQUIRE(gone.size() == 1);
+  CHECK(gone[0].find("0009-0123456789ab") != std::string::npos);
 }
 
 TEST_CASE("versions: a staged directory that does not verify is not taken") {

@@ -126,7 +126,13 @@ void take_from_deployment(Resolved& resolved, const std::filesystem::path& deplo
   resolved.seen_until = release::time_at(section, "/seen_until");
   if (section.contains("trials") && section["trials"].is_number_integer()) {
     resolved.trials = std::max<std::int64_t>(1, section["trials"].get<std::int64_t>());
-    resolved.studies = release::studies_of(section.value("studies", release::Json::array()));
+    try {
+      resolved.studies = release::studies_of(section.value("studies", release::Json::array()));
+    } catch (const std::exception&) {
+      throw Error(Fault::incompatible,
+                  str((deployment / release::kManifest).string(), ": study.studies is ",
+                      release::line_of(section["studies"]), R"(, expected [{"id": "...", "trials": N}, ...])"));
+    }
   }
 }
 
