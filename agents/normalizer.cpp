@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/clamp.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/ones.h>
@@ -268,6 +269,23 @@ ColumnStatistics Normalizer::columns() const {
     divisors.push_back(market_std_);
   }
   return {at::cat(means), at::cat(divisors)};
+}
+
+void Normalizer::see_as(const ft_transformer::Weights& folded) {
+  assert(across_assets_);
+  std::vector<double> roles;
+  for (const ft_transformer::Role role : roles_) roles.push_back(static_cast<double>(role));
+  if (!at::equal(folded.at("input.roles").to(at::kCPU, at::kDouble), at::tensor(roles))) {
+    throw Error(Fault::incompatible, "the weights take other features relative to the close than this program does");
+  }
+  NamedTensors seen = state();
+  for (auto& [name, tensor] : seen) {
+    if (name == "account_mean") tensor = folded.at("input.account_mean");
+    if (name == "account_variance") tensor = folded.at("input.account_std").to(at::kDouble).square();
+    if (name == "market_mean") tensor = folded.at("input.market_mean");
+    if (name == "market_std") tensor = folded.at("input.market_std");
+  }
+  restore(seen);
 }
 
 Normalizer Normalizer::for_market(const env::Market& market) const {

@@ -62,6 +62,10 @@ class Normalizer {
   ft_transformer::Weights folded(const ft_transformer::Weights& weights, const Architecture& architecture,
                                  const env::Layout& layout) const;
   ColumnStatistics columns() const;
+  // Of market_context: from here on sees the market, and begins to see accounts, with the statistics of folded weights
+  // ("input.*"), whose function the same weights are then. Throws Error(incompatible) where they take features
+  // otherwise.
+  void see_as(const ft_transformer::Weights& folded);
   // Another market (validation, hold-out) seen with this one's statistics.
   Normalizer for_market(const env::Market& market) const;
 

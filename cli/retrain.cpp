@@ -1,5 +1,6 @@
 #include "train/retrain.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "cli/commands.h"
@@ -52,6 +53,10 @@ int retrain(const Arguments& arguments) {
   std::vector<train::Given> given = options.given();
   if (const auto from = options.find("from"); from && *from != "deployment") {
     start = std::make_shared<const release::Start>(release::start_of(release::load(*from)));
+    if (std::any_of(given.begin(), given.end(), [](const auto& entry) { return entry.name == "pretrained"; })) {
+      throw Error(Fault::usage, "--from and --pretrained both say what the encoder begins with",
+                  "leave one of them out");
+    }
     const std::vector<train::Given> fixed = train::given_of(*start);
     given.insert(given.begin(), fixed.begin(), fixed.end());
     if (!source) deployment = *from;

@@ -23,6 +23,15 @@ constexpr const char* kFile = "start.safetensors";
 constexpr const char* kVersionField = "start_version";
 constexpr const char* kVersion = "1";
 
+// Without what market_context's files say of its input, which no training has.
+Weights trained_of(const Weights& of_file) {
+  Weights out;
+  for (const auto& [name, tensor] : of_file) {
+    if (!name.starts_with("input.")) out.add(name, tensor);
+  }
+  return out;
+}
+
 // Those with the prefix, which is taken away, in the template's order; nothing where they do not fit it.
 std::optional<Weights> fitting(const Weights& all, const std::string& prefix, const Weights& expected) {
   Weights out;
@@ -139,8 +148,8 @@ Start start_of(const Model& model) {
   if (model.critic) start.critic = *model.critic;
   if (!fs::is_directory(model.path)) return start;
   start.unseen_from = unseen_from(model);
-  const Weights actor = agents::actor_template(start.architecture);
-  const Weights critic = agents::critic_template(start.architecture);
+  const Weights actor = trained_of(agents::actor_template(start.architecture));
+  const Weights critic = trained_of(agents::critic_template(start.architecture));
   const fs::path training = model.path / "training";
   try {
     if (fs::exists(training / kFile)) {

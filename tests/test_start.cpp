@@ -37,15 +37,19 @@ const std::string kUnseen = " --holdout-from 2023-03-01 ";  // of weights that d
 
 // A policy over a random market, with a normalizer that is not of this market's scales.
 struct Setting {
-  env::Market market = tests::random_market({300, 400});
-  env::Layout layout = tests::layout_of(market, 2);
+  env::Market market;
+  env::Layout layout;
   agents::Architecture architecture;
   agents::Normalizer normalizer;
   env::Observation seen;
 
-  explicit Setting(agents::Network network)
-      : normalizer(market, layout,
-                   {at::full({4}, 40.0, at::kDouble), at::full({4}, 900.0, at::kDouble), /*count=*/64}) {
+  explicit Setting(agents::Network network, int assets = 3, unsigned seed = 1)
+      : market(tests::random_market({300, 400}, assets, 0, seed)),
+        layout(tests::layout_of(market, 2)),
+        normalizer(market, layout,
+                   {at::full({1 + assets}, 40.0, at::kDouble), at::full({1 + assets}, 900.0, at::kDouble),
+                    /*count=*/64},
+                   network) {
     architecture.network = network;
     architecture.observation = layout.size();
     architecture.width = 16;
@@ -53,7 +57,12 @@ struct Setting {
     architecture.encoder.d_token = 8;
     architecture.encoder.blocks = 1;
     architecture.encoder.heads = 2;
-    seen = {at::rand({50, 4}, at::kFloat) * 100, at::arange(1, 51, at::kInt)};
+    architecture.context.features = static_cast<std::int64_t>(layout.features.size());
+    architecture.context.lookback = layout.lookback;
+    architecture.context.d_token = 8;
+    architecture.context.blocks = 1;
+    architecture.context.heads = 2;
+    seen = {at::rand({50, 1 + assets}, at::kFloat) * 100, at::arange(1, 51, at::kInt)};
   }
 
   agents::Policy policy(std::uint64_t seed) const {
@@ -100,7 +109,7 @@ double largest(const at::Tensor& difference) { return difference.abs().max().ite
 
 TEST_CASE("start: a training begins with the function that is served") {
   for (const agents::Network network : {agents::Network::mlp, agents::Network::ft_transformer}) {
-    const Setting setting(network);
+    Setting setting(network);
     const agents::Policy served = setting.policy(1);
     agents::Policy trained = setting.policy(2);
     agents::Optimizer optimizer = setting.optimizer_of(trained);
@@ -118,6 +127,81 @@ TEST_CASE("start: a training begins with the function that is served") {
     trained.actor.at("a_std_log").sum().backward();
     optimizer.step(0.1, 0);
     CHECK(largest(trained.actor.at("a_std_log").detach() - before) > 0.05);
+  }
+}
+
+TEST_CASE("start: market_context goes on as it is served, over other assets and another market") {
+  const Setting before(agents::Network::market_context);
+  Setting now(agents::Network::market_context, /*assets=*/5, /*seed=*/2);
+  const agents::Policy served = before.policy(1);
+  release::Start start = before.start_of(served);
+  const auto moments = [](const ft_transformer::Weights& weights) {
+    return agents::MomentPair{weights.clone(), weights.clone()};
+  };
+  start.actor_moments = moments(served.actor);
+  start.critic_moments = moments(served.critic);
+  start.moments_normalized = true;
+  agents::Policy trained = now.policy(2);
+  agents::Optimizer optimizer = now.optimizer_of(trained);
+  begin_from(start, now.layout, trained, now.normalizer, optimizer);
+  const agents::Input input = now.normalizer.input(now.seen);
+  const at::Tensor states = env::materialize(now.seen, now.market.tech, now.layout);
+  const at::Tensor expected = agents::actor_mean(start.actor, now.architecture, states);
+  CHECK(expected.sizes().equals({50, 5}));
+  CHECK(largest(expected) > 0.01);
+  CHECK(largest(agents::actor_mean(trained.actor, now.architecture, input) - expected) < kFloatRounding);
+  const at::Tensor value = agents::critic_value(start.critic, now.architecture, states);
+  CHECK(largest(agents::critic_value(trained.critic, now.architecture, input) - value) < kFloatRounding);
+  // Folded again it is the same file, and the statistics of accounts run on.
+  const ft_transformer::Weights again = now.normalizer.folded(trained.actor, now.architecture, now.layout);
+  for (const auto& [name, tensor] : start.actor) {
+    if (name == "input.form") continue;  // of 5 assets
+    CHECK_MESSAGE(largest(again.at(name) - tensor) < kFloatRounding * std::max(1.0, largest(tensor)), name);
+  }
+  now.normalizer.update_account(now.seen.account, now.seen.bar);
+  const ft_transformer::Weights later = now.normalizer.folded(trained.actor, now.architecture, now.layout);
+  CHECK(largest(later.at("input.account_mean") - start.actor.at("input.account_mean")) > 1);
+  CHECK(at::equal(later.at("input.market_mean"), start.actor.at("input.market_mean")));
+  // Moments stand at their weights.
+  std::vector<at::Tensor> parameters = trained.actor.tensors();
+  for (const at::Tensor& tensor : trained.critic.tensors()) parameters.push_back(tensor);
+  const std::vector<at::Tensor> first = agents::Optimizer::pieces(optimizer.state()[0].second, parameters);
+  CHECK(at::equal(first[0], served.actor.tensors()[0].detach()));
+  CHECK(at::equal(first.back(), served.critic.tensors().back().detach()));
+
+  env::Layout other = now.layout;
+  other.lookback = 3;
+  CHECK_THROWS_WITH_AS(begin_from(start, other, trained, now.normalizer, optimizer),
+                       doctest::Contains("its lookback is 2, expected 3"), Error);
+  start.actor.at("input.roles")[0] = 0.0;
+  CHECK_THROWS_WITH_AS(begin_from(start, now.layout, trained, now.normalizer, optimizer),
+                       doctest::Contains("relative to the close"), Error);
+}
+
+TEST_CASE("start: weights that are held fast have no moments") {
+  Setting setting(agents::Network::market_context);
+  const agents::Policy served = setting.policy(1);
+  release::Start start = setting.start_of(served);
+  start.actor_moments = agents::MomentPair{served.actor.clone(), served.actor.clone()};
+  start.moments_normalized = true;
+  agents::Policy trained = setting.policy(2);
+  std::vector<at::Tensor> learned;
+  for (auto* weights : {&trained.actor, &trained.critic}) {
+    for (const auto& [name, tensor] : *weights) {
+      if (name.starts_with("encoder.")) {
+        weights->at(name).requires_grad_(false);
+      } else {
+        learned.push_back(weights->at(name));
+      }
+    }
+  }
+  agents::Optimizer optimizer(learned, {});
+  begin_from(start, setting.layout, trained, setting.normalizer, optimizer);
+  const std::vector<at::Tensor> first = agents::Optimizer::pieces(optimizer.state()[0].second, learned);
+  std::size_t k = 0;
+  for (const auto& [name, tensor] : trained.actor) {
+    CHECK(at::equal(tensor.detach(), served.actor.at(name).detach()));
+    if (!name.starts_with("encoder.")) CHECK(at::equal(first[k++], served.actor.at(name).detach()));
   }
 }
 
@@ -181,7 +265,7 @@ TEST_CASE("start: first moments are those of the unfolded network's gradients, s
 }
 
 TEST_CASE("start: another layout or network is refused with the names of what differs") {
-  const Setting setting(agents::Network::mlp);
+  Setting setting(agents::Network::mlp);
   agents::Policy policy = setting.policy(1);
   agents::Optimizer optimizer = setting.optimizer_of(policy);
   release::Start start = setting.start_of(policy);
@@ -302,6 +386,30 @@ TEST_SUITE("slow") {
     CHECK(release::version_number(*store.served("old")) == 1);
     CHECK(read_file(scratch / "deployments/old/actor.pth") == before);
     CHECK(store.check("old").empty());
+  }
+
+  TEST_CASE("start: a market_context deployment is trained on, its critic and moments too, and over fewer assets") {
+    const release::Scratch scratch;
+    const std::string learning = kSmall + "--norm-action 10 ";
+    const Ran first =
+        run("retrain context --encoder market_context --net-dimension 32 --ft-d-token 8" + learning, scratch);
+    CAPTURE(first.err);
+    REQUIRE(first.code == 0);
+    const Ran second = run("retrain pair --from deployments/context --assets BTC/USD,ETH/USD" + learning, scratch);
+    CAPTURE(second.err);
+    CHECK((second.code == 0 || second.code == 3));  // it may trade too little
+    CHECK(second.err.find("31 inputs: 2 assets") != std::string::npos);
+    CHECK(second.err.find("begins with the weights of") != std::string::npos);
+    CHECK(second.err.find("and its optimizer's moments") != std::string::npos);
+    CHECK(second.err.find("a new critic") == std::string::npos);
+
+    const Resolved clean = resolve(std::nullopt, scratch / "deployments/context", {});
+    const auto fine = fine_tuning_of(scratch / "deployments/context", clean);
+    REQUIRE(fine);
+    CHECK(fine->start->critic_normalized);
+    CHECK(fine->settings.hyperparameters.ft_d_token == 8);
+    const Resolved longer = resolve(std::nullopt, scratch / "deployments/context", {{"lookback", "2", "test"}});
+    CHECK_FALSE(fine_tuning_of(scratch / "deployments/context", longer));
   }
 
   TEST_CASE("start: retrain --from goes on from a converted deployment and names what does not fit") {

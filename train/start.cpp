@@ -36,14 +36,28 @@ std::string difference(const agents::Architecture& found, const agents::Architec
   return join(parts, "; ");
 }
 
+bool is_context(const release::Start& start) { return start.architecture.network == agents::Network::market_context; }
+
+// The start's own, as far as its network depends on it: market_context takes any assets, and raw values.
+env::Layout layout_needed(const release::Start& start, const env::Layout& wanted) {
+  env::Layout layout = start.layout;
+  if (!is_context(start)) return layout;
+  layout.assets = wanted.assets;
+  layout.scales = wanted.scales;
+  return layout;
+}
+
+agents::Architecture architecture_needed(const release::Start& start, const agents::Architecture& wanted) {
+  agents::Architecture architecture = start.architecture;
+  if (!is_context(start)) return architecture;
+  architecture.observation = wanted.observation;
+  architecture.actions = wanted.actions;
+  return architecture;
+}
+
 }  // namespace
 
 std::vector<Given> given_of(const release::Start& start) {
-  if (start.architecture.network == agents::Network::market_context) {
-    throw Error(Fault::incompatible,
-                str(start.source.string(), " is a market_context network, which cannot be trained on from"),
-                "leave --from out: retrain makes a new one; --pretrained gives it an encoder");
-  }
   const std::string source = "weights of " + start.source.string();
   std::vector<Given> out;
   const auto give = [&](const char* name, const std::string& text) { out.push_back({name, text, source}); };
@@ -58,16 +72,24 @@ std::vector<Given> given_of(const release::Start& start) {
                 "known: " + join(sets, ", "));
   }
   give("features", *set);
-  if (*set != "alpaca-14") give("serving", "ristretto");  // today's trader observes alpaca-14
-  give("assets", join(start.layout.assets, ","));
+  const bool context = is_context(start);
+  if (context || *set != "alpaca-14") give("serving", "ristretto");  // today's trader observes alpaca-14
+  if (!context) give("assets", join(start.layout.assets, ","));
   give("lookback", str(start.layout.lookback));
   give("norm_cash_exp", str(start.layout.scales.cash_exp));
   give("norm_stocks_exp", str(start.layout.scales.stocks_exp));
   give("norm_tech_exp", str(start.layout.scales.tech_exp));
   give("net_dimension", str(start.architecture.width));
   const bool transformer = start.architecture.network == agents::Network::ft_transformer;
-  give("encoder", transformer ? "ft_transformer" : "mlp");
+  give("encoder", agents::name_of(start.architecture.network));
   give("use_ft_encoder", transformer ? "true" : "false");
+  if (context) {
+    const ft_transformer::MarketContextShape& shape = start.architecture.context;
+    give("market_tokens", shape.tokens == ft_transformer::MarketTokens::asset ? "asset" : "feature");
+    give("ft_d_token", str(shape.d_token));
+    give("ft_n_blocks", str(shape.blocks));
+    give("ft_n_heads", str(shape.heads));
+  }
   if (transformer) {
     give("ft_d_token", str(start.architecture.encoder.d_token));
     give("ft_n_blocks", str(start.architecture.encoder.blocks));
@@ -78,32 +100,41 @@ std::vector<Given> given_of(const release::Start& start) {
 }
 
 void begin_from(const release::Start& start, const env::Layout& layout, agents::Policy& policy,
-                const agents::Normalizer& normalizer, agents::Optimizer& optimizer) {
+                agents::Normalizer& normalizer, agents::Optimizer& optimizer) {
   const at::NoGradGuard no_gradients;
-  if (const std::string other = env::difference(start.layout, layout); !other.empty()) {
+  if (const std::string other = env::difference(layout_needed(start, layout), layout); !other.empty()) {
     throw Error(Fault::incompatible,
                 str(start.source.string(), " (layout ", release::hash_of(start.layout),
                     ") does not fit what is to be trained (layout ", release::hash_of(layout), "): ", other),
-                "ristretto convert carries it over; without --features, --lookback and the like its own are taken");
+                str(is_context(start) ? "" : "ristretto convert carries it over; ",
+                    "without --features, --lookback and the like its own are taken"));
   }
-  if (const std::string other = difference(start.architecture, policy.architecture); !other.empty()) {
+  if (const std::string other = difference(architecture_needed(start, policy.architecture), policy.architecture);
+      !other.empty()) {
     throw Error(Fault::incompatible,
                 str(start.source.string(), " does not fit the network that is to be trained: ", other),
                 "without --net-dimension and the like its own are taken");
   }
+  const bool context = is_context(start);
+  if (context) normalizer.see_as(start.actor);
   const agents::ColumnStatistics columns = normalizer.columns();
   const agents::Architecture& architecture = start.architecture;
-  copy_into(policy.actor, agents::unfolded(start.actor, architecture, layout, columns));
-  if (start.critic.size() > 0) {
-    copy_into(policy.critic,
-              start.critic_normalized ? start.critic : agents::unfolded(start.critic, architecture, layout, columns));
-  }
+  const auto seen = [&](const Weights& weights, bool normalized) {
+    return context || normalized ? weights : agents::unfolded(weights, architecture, layout, columns);
+  };
+  copy_into(policy.actor, seen(start.actor, false));
+  if (start.critic.size() > 0) copy_into(policy.critic, seen(start.critic, start.critic_normalized));
   // Tokens that convert hid: from e^-8 on attention's gradient moves their bias, at e^-25 it is less than rounding.
   for (Weights* weights : {&policy.actor, &policy.critic}) {
     if (weights->contains("encoder.key_bias")) weights->at("encoder.key_bias").detach().clamp_min_(kLearnableKeyBias);
   }
-  std::vector<at::Tensor> parameters = policy.actor.tensors();
-  for (const at::Tensor& tensor : policy.critic.tensors()) parameters.push_back(tensor);
+  // The optimizer's, which knows nothing of weights that are held fast.
+  std::vector<at::Tensor> parameters;
+  for (const Weights* network : {&policy.actor, &policy.critic}) {
+    for (const auto& [name, tensor] : *network) {
+      if (tensor.requires_grad()) parameters.push_back(tensor);
+    }
+  }
   const agents::NamedTensors state = optimizer.state();
   const auto pieces = [&](const char* name) {
     const auto found = std::find_if(state.begin(), state.end(), [&](const auto& entry) { return entry.first == name; });
@@ -113,16 +144,18 @@ void begin_from(const release::Start& start, const env::Layout& layout, agents::
   std::size_t k = 0;
   for (const auto& [network, moments] :
        {std::pair{&policy.actor, &start.actor_moments}, std::pair{&policy.critic, &start.critic_moments}}) {
-    const std::size_t end = k + network->size();
-    if (*moments) {
-      const agents::MomentPair pair =
-          start.moments_normalized ? **moments : agents::unfolded_moments(**moments, architecture, layout, columns);
-      for (const auto& [name, tensor] : *network) {
-        first[k].copy_(pair.first.at(name));
-        second[k++].copy_(pair.second.at(name));
-      }
+    std::optional<agents::MomentPair> pair = *moments;
+    if (pair && !context && !start.moments_normalized) {
+      pair = agents::unfolded_moments(*pair, architecture, layout, columns);
     }
-    k = end;
+    for (const auto& [name, tensor] : *network) {
+      if (!tensor.requires_grad()) continue;
+      if (pair) {
+        first[k].copy_(pair->first.at(name));
+        second[k].copy_(pair->second.at(name));
+      }
+      ++k;
+    }
   }
   log::info("train",
             str("begins with the weights of ", start.source.string(), start.critic.size() > 0 ? "" : ", a new critic",
@@ -156,10 +189,18 @@ std::optional<Resolved> fine_tuning_of(const fs::path& directory, const Resolved
       }
       out.settings.apply(given);
     }
-    const release::Mapping mapping = release::mapping_of(old.layout, layout_of(out.settings));
-    // A column that is gone is taken for 0: validation judges what it was worth.
-    out.start = std::make_shared<const release::Start>(
-        release::carried(old, mapping, std::vector<double>(mapping.removed.size(), 0.0)));
+    const env::Layout layout = layout_of(out.settings);
+    if (is_context(old)) {
+      if (const std::string other = env::difference(layout_needed(old, layout), layout); !other.empty()) {
+        throw Error(Fault::incompatible, other);
+      }
+      out.start = std::make_shared<const release::Start>(old);
+    } else {
+      const release::Mapping mapping = release::mapping_of(old.layout, layout);
+      // A column that is gone is taken for 0: validation judges what it was worth.
+      out.start = std::make_shared<const release::Start>(
+          release::carried(old, mapping, std::vector<double>(mapping.removed.size(), 0.0)));
+    }
     for (const Given& given : given_of(*out.start)) {
       if (given.name == "ft_key_bias") out.settings.apply(given);  // new tokens bring it
     }
