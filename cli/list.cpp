@@ -59,11 +59,19 @@ int list(const Arguments& arguments) {
                   release::text_field(candidate, "time").c_str(),
                   plain(release::text_field(candidate, "reason")).c_str());
     }
+    std::vector<std::string> wrong;
     if (options.has("check")) {
-      for (const std::string& problem : store.check(name)) {
-        problems.push_back(str(name, ": ", problem));
-        entry["problems"].push_back(problem);
+      wrong = store.check(name);
+    } else {
+      try {
+        store.slot(name);
+      } catch (const Error& error) {
+        wrong.emplace_back(error.what());
       }
+    }
+    for (const std::string& problem : wrong) {
+      problems.push_back(str(name, ": ", problem));
+      entry["problems"].push_back(problem);
     }
     document.push_back(entry);
   }

@@ -9,9 +9,10 @@
 namespace ristretto::cli {
 
 int prune(const Arguments& arguments) {
-  Options options("prune [NAME] --keep K",
-                  "Removes old versions of NAME, or of every deployment: all but the newest K, what is served, its "
-                  "parent and\nwhat is proven.");
+  Options options(
+      "prune [NAME] --keep K",
+      "Removes old versions of NAME, or of every deployment: all but the newest K, what is served, what was "
+      "served\nbefore, its parent and what is proven.");
   options.positional("NAME", false);
   options.value("keep", "K", "how many of the newest stay");
   options.value("deployments", "DIR", "[deployments]");

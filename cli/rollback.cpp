@@ -3,8 +3,6 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
-#include "platform/error.h"
-#include "platform/text.h"
 #include "release/versions.h"
 
 namespace ristretto::cli {
@@ -19,11 +17,7 @@ int rollback(const Arguments& arguments) {
   release::VersionStore store(options.get("deployments", "deployments"));
   const std::string name = options.get("NAME");
   if (options.has("dry-run")) {
-    store.require_deployed(name);
-    const std::string target = options.has("to") ? store.find(name, options.get("to")) : store.before(name);
-    if (target.empty())
-      throw Error(Fault::usage, str("'", name, "' has no earlier version"), "ristretto list shows what there is");
-    if (target == store.served(name)) throw Error(Fault::usage, str(name, " serves ", target, " already"));
+    const std::string target = store.rollback_target(name, options.find("to"));
     if (options.json()) {
       print({{"name", name}, {"dry_run", true}, {"would_serve", target}});
       return 0;

@@ -112,7 +112,8 @@ class VersionStore::Change {
   }
 
   void serve(const char* event, const std::string& id, const std::string& reason, const Json& gates) {
-    const auto previous = store_.served(name_);
+    const auto gone = store_.linked_but_gone(name_);
+    const auto previous = gone ? gone : store_.served(name_);
     verify(versions_ / id);
     const fs::path link = versions_ / str(kTemporary, "link"), place = store_.root_ / name_;
     step("serve: link");
@@ -183,6 +184,7 @@ class VersionStore::Change {
 
   // A run that died behind the switch left no record of it, nor the modes of a directory that it adopted.
   void settle() {
+    if (store_.linked_but_gone(name_)) return;
     const auto now = store_.served(name_);
     if (!now) return;
     std::string recorded;
@@ -257,24 +259,35 @@ std::string VersionStore::before(const std::string& name) const {
   return "";
 }
 
-std::string VersionStore::rollback(const std::string& name, const std::optional<std::string>& to,
-                                   const std::string& reason) {
-  require_deployed(name);  // a change makes the name's directory
-  Change change(*this, name, "rollback");
-  change.adopt();
-  const auto now = served(name);
-  std::string target;
-  if (to) {
-    target = find(name, *to);
-  } else {
-    target = before(name);
-    if (target.empty()) {
-      throw Error(Fault::usage, str(name, " serves ", now.value_or("nothing"), ", which has no version before it"),
-                  "name the version that is meant (--to)");
-    }
-    target = find(name, target);
+std::string VersionStore::served_until_now(const std::string& name) const {
+  std::string previous;
+  for (const Json& event : history(name)) {
+    const std::string kind = text_field(event, "event");
+    if (kind == "promotion" || kind == "rollback" || kind == "found") previous = text_field(event, "previous");
+  }
+  return previous;
+}
+
+std::string VersionStore::rollback_target(const std::string& name, const std::optional<std::string>& to) const {
+  require_deployed(name);
+  const std::string target = to ? find(name, *to) : before(name);
+  const auto now = to && linked_but_gone(name) ? std::nullopt : served(name);
+  if (target.empty()) {
+    throw Error(Fault::usage, str(name, " serves ", now.value_or("nothing"), ", which has no version before it"),
+                "name the version that is meant (--to)");
   }
   if (target == now) throw Error(Fault::usage, str(name, " serves ", target, " already"));
+  return find(name, target);
+}
+
+std::string VersionStore::rollback(const std::string& name, const std::optional<std::string>& to,
+                                   const std::string& reason) {
+  const bool gone = linked_but_gone(name).has_value();
+  // A directory from before the versions stays as it is where nothing can take its place; a change makes the name's.
+  if (gone || slot(name).kind != Slot::Kind::version) rollback_target(name, to);
+  Change change(*this, name, "rollback");
+  const std::string target = rollback_target(name, to);
+  if (!gone) change.adopt();
   change.serve("rollback", target, reason, Json::array());
   return target;
 }
@@ -282,7 +295,8 @@ std::string VersionStore::rollback(const std::string& name, const std::optional<
 std::vector<std::string> VersionStore::prune(const std::string& name, std::int64_t keep, bool dry_run) {
   const auto removable = [&] {
     const std::vector<Version> all = list(name);
-    const std::string previous = before(name);
+    // What a rollback leads back to, and what served until the last change: after a rollback these are two.
+    const std::string previous = before(name), until_now = served_until_now(name);
     std::string parent;
     for (const Version& version : all) {
       if (version.served) parent = version.parent;
@@ -290,8 +304,10 @@ std::vector<std::string> VersionStore::prune(const std::string& name, std::int64
     std::vector<std::string> ids;
     for (std::size_t k = 0; k < all.size(); ++k) {
       const bool newest = static_cast<std::int64_t>(all.size() - k) <= keep;
-      if (newest || all[k].served || all[k].id == parent || all[k].id == previous || all[k].status == "proven")
+      if (newest || all[k].served || all[k].id == parent || all[k].id == previous || all[k].id == until_now ||
+          all[k].status == "proven") {
         continue;
+      }
       ids.push_back(all[k].id);
     }
     return ids;

@@ -95,7 +95,13 @@ Slot VersionStore::slot(const std::string& name) const {
   const fs::path path = root_ / name, versions = versions_of(name);
   const auto status = fs::symlink_status(path);
   if (!fs::exists(status)) return {};
-  if (fs::is_directory(status)) return {Slot::Kind::directory, ""};
+  if (fs::is_directory(status)) {
+    if (fs::is_empty(path)) {
+      throw Error(Fault::incompatible,
+                  str(path.string(), " is an empty directory, expected a model or a link to a version"), "remove it");
+    }
+    return {Slot::Kind::directory, ""};
+  }
   if (!fs::is_symlink(status)) {
     throw Error(Fault::incompatible, str(path.string(), " is a file, expected a directory or a link to a version"),
                 "move it away");
@@ -110,9 +116,18 @@ Slot VersionStore::slot(const std::string& name) const {
   }
   if (!fs::is_directory(fs::symlink_status(versions / id))) {
     throw Error(Fault::incompatible, str(path.string(), " is a link to ", target.string(), ", which does not exist"),
-                "remove the link, and put another version in service");
+                str("put another version in service: ristretto rollback ", name, " --to VERSION"));
   }
   return {Slot::Kind::version, id};
+}
+
+std::optional<std::string> VersionStore::linked_but_gone(const std::string& name) const {
+  const fs::path path = root_ / name;
+  if (!fs::is_symlink(fs::symlink_status(path))) return std::nullopt;
+  const std::string id = fs::read_symlink(path).filename().string();
+  const bool ours = version_number(id) && fs::read_symlink(path) == link_to(name, id);
+  if (!ours || fs::is_directory(fs::symlink_status(path_of(name, id)))) return std::nullopt;
+  return id;
 }
 
 bool VersionStore::deployed(const std::string& name) const {
@@ -132,7 +147,13 @@ std::optional<std::string> VersionStore::served(const std::string& name) const {
 }
 
 std::vector<Version> VersionStore::list(const std::string& name) const {
-  const auto now = served(name);
+  std::optional<std::string> now;
+  try {
+    now = served(name);
+  } catch (const Error& error) {
+    // check() says what is wrong with it.
+    if (error.fault() != Fault::incompatible) throw;
+  }
   std::vector<Version> out;
   for (const std::string& id : ids(name)) {
     Version version{id, version_number(id).value(), path_of(name, id), "damaged", "", "", id == now};
@@ -174,6 +195,15 @@ std::vector<Json> VersionStore::history(const std::string& name) const {
   return events;
 }
 
+std::string VersionStore::published_as(const std::string& name, const std::string& version) const {
+  for (const Json& event : history(name)) {
+    if (text_field(event, "event") == "publication" && text_field(event, "version") == version) {
+      return text_field(event, "reason");
+    }
+  }
+  return "";
+}
+
 std::vector<std::string> VersionStore::check(const std::string& name) const {
   std::vector<std::string> problems;
   try {
@@ -203,6 +233,14 @@ std::vector<std::string> VersionStore::check(const std::string& name, const std:
     require_files(directory, *manifest);
     if (!version.ends_with(content_hash(manifest->at("files")))) {
       throw Error(Fault::incompatible, directory.string() + " is not named after its files: its manifest was changed");
+    }
+    const std::string status = text_field(*manifest, "status"), published = published_as(name, version);
+    if (!published.empty() && status != published) {
+      throw Error(Fault::incompatible, str(directory.string(), " was published as ", published,
+                                           ", and its manifest says ", status, ": it was changed"));
+    }
+    if (const std::string damage = text_field(*manifest, "damage"); !damage.empty()) {
+      throw Error(Fault::incompatible, str(directory.string(), " was taken over as it was: ", damage));
     }
   } catch (const Error& error) {
     problems.push_back(error.what());

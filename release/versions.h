@@ -98,11 +98,14 @@ class VersionStore {
   // Throws Error(refused) where something else is served by now, Error(incompatible) where the version does not verify.
   void serve(const std::string& name, const std::string& version, const std::optional<std::string>& expected,
              const std::string& reason, const Json& gates = Json::array());
-  // Puts `to`, or what was served before, back in service; returns it. Throws Error(usage) where there is none.
+  // `to`, or what was served before. Throws Error(usage) where there is none, or it is served already.
+  std::string rollback_target(const std::string& name, const std::optional<std::string>& to) const;
+  // Puts that back in service, also where what was served is gone; returns it.
   std::string rollback(const std::string& name, const std::optional<std::string>& to, const std::string& reason);
   // What was served when the version that is served now was put in service; "" for none.
   std::string before(const std::string& name) const;
-  // Removes all but the newest `keep` versions, what is served, its parent, what was served before and what is proven;
+  // Removes all but the newest `keep` versions, what is served, its parent, what was served before (what a rollback
+  // leads to, and until the last change) and what is proven;
   // the only way in which a version is ever removed. Returns their ids, oldest first; dry_run: the same, and nothing is
   // changed.
   std::vector<std::string> prune(const std::string& name, std::int64_t keep, bool dry_run);
@@ -117,6 +120,10 @@ class VersionStore {
   std::filesystem::path versions_of(const std::string& name) const;
   static std::filesystem::path link_to(const std::string& name, const std::string& version);  // what the link holds
   std::vector<std::string> ids(const std::string& name) const;
+  // The version that the link leads to where it is there no more; rollback puts another in its place.
+  std::optional<std::string> linked_but_gone(const std::string& name) const;
+  std::string published_as(const std::string& name, const std::string& version) const;  // a status; "" for none
+  std::string served_until_now(const std::string& name) const;                          // "" for none
 
   std::filesystem::path root_;
   StoreOptions options_;

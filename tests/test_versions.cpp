@@ -461,6 +461,65 @@ TEST_CASE("versions: pruning keeps the newest, what is served, its parent and wh
   CHECK(version_number(store.publish(kName, staged(scratch, 0.9), {ids[3], "unproven", Json::array()})) == 7);
 }
 
+TEST_CASE("versions: pruning keeps what a rollback took out of service") {
+  const Scratch scratch;
+  VersionStore store(scratch / "deployments");
+  std::vector<std::string> ids;
+  for (int k = 0; k < 4; ++k) ids.push_back(promote(store, scratch, 0.1 * (k + 1)));
+  store.rollback(kName, "1", "");
+  store.rollback(kName, "2", "");
+  store.rollback(kName, "1", "");
+  CHECK(store.prune(kName, 1, false) == std::vector<std::string>{ids[2]});
+  CHECK(store.rollback(kName, "2", "") == ids[1]);
+}
+
+TEST_CASE("versions: a rollback that cannot be leaves a directory from before the versions alone") {
+  const Scratch scratch;
+  VersionStore store(scratch / "deployments");
+  fs::create_directories(scratch / "deployments/notes");
+  CHECK((fault_of([&] { store.rollback("notes", std::nullopt, ""); }) == Fault::incompatible));
+  CHECK((fault_of([&] { store.adopt("notes"); }) == Fault::incompatible));  // it is empty
+  std::ofstream(scratch / "deployments/notes/todo.txt") << "x";
+  CHECK((fault_of([&] { store.rollback("notes", std::nullopt, ""); }) == Fault::usage));
+  CHECK((fault_of([&] { store.rollback("notes", "99", ""); }) == Fault::usage));
+  CHECK(fs::is_directory(fs::symlink_status(scratch / "deployments/notes")));
+  CHECK_FALSE(fs::exists(scratch / "deployments/.versions"));
+  // Taken over, it is known to be no model.
+  store.adopt("notes");
+  const auto problems = store.check("notes");
+  REQUIRE(problems.size() == 1);
+  CHECK(problems[0].find("was taken over as it was: ") != std::string::npos);
+}
+
+TEST_CASE("versions: one that is gone stops neither the list nor a rollback to another") {
+  const Scratch scratch;
+  VersionStore store(scratch / "deployments");
+  const std::string first = promote(store, scratch, 0.25), second = promote(store, scratch, 0.5);
+  remove_tree(store.path_of(kName, second));
+  CHECK(store.list(kName).size() == 1);
+  CHECK(store.check(kName).size() == 1);
+  CHECK((fault_of([&] { store.rollback(kName, std::nullopt, ""); }) == Fault::incompatible));
+  CHECK((fault_of([&] { store.rollback(kName, "2", ""); }) == Fault::usage));
+  CHECK(store.rollback(kName, "1", "") == first);
+  CHECK(store.served(kName) == first);
+  CHECK(text_field(store.history(kName).back(), "previous") == second);
+  CHECK(store.check(kName).empty());
+}
+
+TEST_CASE("versions: a status that was edited is found") {
+  const Scratch scratch;
+  VersionStore store(scratch / "deployments");
+  const std::string id = promote(store, scratch, 0.25);
+  Json manifest = read_manifest(store.path_of(kName, id)).value();
+  manifest["status"] = "proven";
+  fs::permissions(store.path_of(kName, id), fs::perms{0755});
+  write_manifest(store.path_of(kName, id) / kManifest, manifest);
+  make_read_only(store.path_of(kName, id));
+  const auto problems = store.check(kName);
+  REQUIRE(problems.size() == 1);
+  CHECK(problems[0].find("was published as unproven, and its manifest says proven") != std::string::npos);
+}
+
 TEST_CASE("versions: too little room is an error with both numbers") {
   const Scratch scratch;
   const VersionStore store(scratch / "not/yet/there");
