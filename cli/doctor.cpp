@@ -1,6 +1,5 @@
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +17,7 @@
 #include "env/layout.h"
 #include "platform/clock.h"
 #include "platform/error.h"
+#include "platform/process.h"
 #include "platform/text.h"
 #include "release/deployment.h"
 #include "release/versions.h"
@@ -76,17 +76,6 @@ void examine_device(Examination& examination, const std::string& name) {
                                  ? std::string()
                                  : str(", ", gib_text(static_cast<double>(train::free_device_bytes(device))), " free");
   examination.ok("device", train::describe(device) + memory);
-}
-
-// Cores that this process may use: its affinity, and the quota of its control group.
-int usable_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  std::ifstream file("/sys/fs/cgroup/cpu.max");
-  double quota = 0, period = 0;
-  if (file >> quota >> period && period > 0) cores = std::min(cores, static_cast<int>(std::ceil(quota / period)));
-  return std::max(cores, 1);
 }
 
 void examine_threads(Examination& examination, std::int64_t wanted) {

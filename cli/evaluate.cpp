@@ -85,6 +85,9 @@ int evaluate(const Arguments& arguments) {
   for (const train::Given& given : options.given()) settings.apply(given);
   std::optional<std::int64_t> from = date(options, "from"), to = date(options, "to");
   if (const auto range = options.find("timerange")) {
+    if (from || to) {
+      throw Error(Fault::usage, "--timerange and --from or --to both say which bars are meant", "give one of them");
+    }
     const std::vector<std::string> ends = split(*range, '-');
     if (ends.size() == 2) {
       if (!ends[0].empty()) from = parse_utc(ends[0]);

@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::size_t kListedDefects = 1000;      // of one file; a file of another kind has one on every line
 constexpr std::int64_t kLatestTime = 4102444800;  // 2100-01-01: later ones are milliseconds
+constexpr std::int64_t kDay = 86400;              // that clocks may differ by
 
 constexpr std::array<std::string_view, 6> kColumns = {"timestamp", "open", "high", "low", "close", "volume"};
 constexpr std::string_view kExpected = "expected the columns timestamp,open,high,low,close,volume";
@@ -158,6 +159,9 @@ class LineReader {
     if (*time % bar_seconds_ != 0) {
       defect(str("time ", iso_utc(*time), " is not the start of a bar of ", bar_seconds_, " seconds"));
     }
+    if (*time > now_ + kDay) {
+      defect(str("time ", iso_utc(*time), " is in the future: this machine's clock reads ", iso_utc(now_)));
+    }
     if (*time == time_) defect(str("time ", iso_utc(*time), " is a duplicate of the line before"));
     if (*time < time_) defect(str("time ", iso_utc(*time), " is earlier than ", iso_utc(time_), " above it"));
     time_ = std::max(time_, *time);
@@ -182,8 +186,9 @@ class LineReader {
   const Header& header_;
   std::int64_t bar_seconds_;
   std::vector<std::string_view> fields_;
-  std::string_view zone_;    // of the first readable timestamp
-  std::int64_t time_ = -1;   // the latest so far
+  std::string_view zone_;   // of the first readable timestamp
+  std::int64_t time_ = -1;  // the latest so far
+  std::int64_t now_ = now_seconds();
   std::int64_t number_ = 0;  // of the line
 };
 

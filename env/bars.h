@@ -47,11 +47,11 @@ std::filesystem::path bars_file(const std::filesystem::path& directory, const st
 // are whole seconds since 1970 or ISO 8601, where one without a zone is UTC; all of a file tell their zone in one way.
 
 // Every defect of the directory, which may be missing, and of every asset's file: missing file or column, empty, a line
-// with another number of fields, a timestamp that is none, duplicate, out of order, of another zone than the first or
-// not a multiple of bar_seconds, a price or volume that is no finite number, a price of 0 or less, high below low, open
-// or close outside [low, high], negative volume. Where there are none of these: an asset that has no bar in common with
-// those before it. Of a file at most 1000 are listed, and a last one, of line 0, says how many more there are. Throws
-// Error(usage) for no assets, one named twice, or bar_seconds below 1.
+// with another number of fields, a timestamp that is none, duplicate, out of order, of another zone than the first,
+// more than a day in the future or not a multiple of bar_seconds, a price or volume that is no finite number, a price
+// of 0 or less, high below low, open or close outside [low, high], negative volume. Where there are none of these: an
+// asset that has no bar in common with those before it. Of a file at most 1000 are listed, and a last one, of line 0,
+// says how many more there are. Throws Error(usage) for no assets, one named twice, or bar_seconds below 1.
 std::vector<BarDefect> check_bars(const std::filesystem::path& directory, const std::vector<std::string>& assets,
                                   std::int64_t bar_seconds = 3600);
 

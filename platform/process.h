@@ -10,4 +10,7 @@ namespace ristretto {
 // they are. May start the program again by execv.
 void prepare_to_compute(char** argv);
 
+// Cores that this process may use: its affinity, and the quota of its control group; at least 1.
+int usable_cores();
+
 }  // namespace ristretto

@@ -211,9 +211,9 @@ Finding freshness(const Evidence& evidence, const Thresholds& thresholds) {
 Finding holdout(const Evidence& evidence) {
   if (evidence.origin_unknown) throw no_evidence(*evidence.origin_unknown);
   if (!evidence.looks) throw no_evidence("the ledger was not read");
-  return {
-      *evidence.looks == 1, str(*evidence.looks),
-      *evidence.looks < 1 ? "the look at the hold-out is not in the ledger" : "it has looked at the hold-out before"};
+  return {*evidence.looks == 1, str(*evidence.looks),
+          *evidence.looks < 1 ? "the look at the hold-out is not in the ledger"
+                              : "this candidate has looked at the hold-out before"};
 }
 
 }  // namespace
@@ -243,7 +243,7 @@ std::vector<GateResult> evidence_gates(const Evidence& evidence, const Threshold
       gate("seeds", str("at least ", t.seeds_minimum, "; the worst quarter at least ", t.worst_seeds_minimum),
            [&] { return seeds(evidence, t); }),
       gate("freshness", str("at most ", t.data_age_days_maximum, " days"), [&] { return freshness(evidence, t); }),
-      gate("holdout", "1 look", [&] { return holdout(evidence); }),
+      gate("holdout", "1 look of this candidate", [&] { return holdout(evidence); }),
   };
 }
 

@@ -212,7 +212,13 @@ std::vector<std::string> VersionStore::check(const std::string& name) const {
     problems.push_back(error.what());
   }
   for (const std::string& id : ids(name)) {
-    for (std::string& problem : check(name, id)) problems.push_back(std::move(problem));
+    std::vector<std::string> of_version = check(name, id);
+    if (of_version.empty()) {
+      if (const std::string damage = text_field(*read_manifest(path_of(name, id)), "damage"); !damage.empty()) {
+        of_version.push_back(str(path_of(name, id).string(), " was taken over as it was: ", damage));
+      }
+    }
+    problems.insert(problems.end(), of_version.begin(), of_version.end());
   }
   return problems;
 }
@@ -238,9 +244,6 @@ std::vector<std::string> VersionStore::check(const std::string& name, const std:
     if (!published.empty() && status != published) {
       throw Error(Fault::incompatible, str(directory.string(), " was published as ", published,
                                            ", and its manifest says ", status, ": it was changed"));
-    }
-    if (const std::string damage = text_field(*manifest, "damage"); !damage.empty()) {
-      throw Error(Fault::incompatible, str(directory.string(), " was taken over as it was: ", damage));
     }
   } catch (const Error& error) {
     problems.push_back(error.what());

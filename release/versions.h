@@ -79,9 +79,9 @@ class VersionStore {
   // found,
   // version, previous, reason, gates}. A line that a crash cut is {event: "unreadable"}.
   std::vector<Json> history(const std::string& name) const;
-  // Every version re-hashed, and its modes: one sentence a problem.
+  // Every version re-hashed, and its modes, and what was damaged when it was adopted: one sentence a problem.
   std::vector<std::string> check(const std::string& name) const;
-  // The same of one version.
+  // Whether one is as it was written.
   std::vector<std::string> check(const std::string& name, const std::string& version) const;
   // Throws Error(failed) where the clock is behind what happened last: what is judged now would be of another day.
   void require_clock(const std::string& name) const;

@@ -131,6 +131,10 @@ TEST_CASE("bars: times are ISO 8601 or seconds since 1970") {
   }
 }
 
+TEST_CASE("bars: a bar of the future is a defect") {
+  check_one_defect(str(kHeader, "2099-01-01T00:00:00Z,10,12,9,11,1\n"), 2, "is in the future");
+}
+
 TEST_CASE("bars: Z and +00:00 are one zone; anything else that is mixed in one file is a defect") {
   CHECK(bars_of(kHeader + "2021-04-04T20:00:00Z,10,12,9,11,1\n2021-04-04T21:00:00+00:00,10,12,9,11,1\n").time.size() ==
         2);

@@ -185,6 +185,21 @@ TEST_CASE("cli: a fault of a file is one sentence with the file's name, and its 
   check_error(run("study best --db data/studies/example.db --study nothing"), 2, {"nothing", kMaxGpu});
 }
 
+TEST_CASE("cli: evaluate takes its bars from one option") {
+  check_error(run("evaluate tests/golden/deployments/mlp_106 --from 2023-03-10 --timerange 20230601-20230605"), 2,
+              {"--timerange", "--from"});
+}
+
+TEST_CASE("cli: sizes that no memory holds are named as such, and threads beyond the cores are not made") {
+  const Ran wide = run("retrain x --dry-run --net-dimension 99999999999");
+  CHECK(wide.code == 1);
+  CHECK(contains(wide.err, "the memory does not hold "));
+  CHECK(contains(wide.err, " bytes at once\nhint: give smaller sizes: --net-dimension"));
+  const Ran many = run("retrain x --dry-run --threads 100000");
+  CHECK(many.code == 0);
+  CHECK(contains(many.err, "--threads is 100000, and this process may use "));
+}
+
 TEST_CASE("cli: evaluate says where nothing tells which bars trained the model") {
   const Scratch scratch;
   const std::string command = str("evaluate tests/golden/deployments/mlp_106 --timerange 20230601-20230605 --out ",
@@ -460,7 +475,7 @@ TEST_CASE("cli: doctor finds what is wrong with a deployment, a lock and the bar
     CHECK(finding(second, subject)["ok"] == false);
   }
   CHECK(contains(finding(second, "deployment lost")["found"], "does not exist"));
-  CHECK(contains(finding(second, "deployment lost")["remedy"], "remove the link"));
+  CHECK(contains(finding(second, "deployment lost")["remedy"], "ristretto rollback lost --to VERSION"));
   CHECK(contains(finding(second, "deployment changed")["found"], "can be written to"));
   CHECK(contains(finding(second, "deployment changed")["remedy"], "ristretto rollback changed"));
   CHECK(contains(finding(second, "data")["found"], "/nonexistent"));
@@ -503,6 +518,13 @@ TEST_CASE("cli: list says why each version was served or refused, and why the ne
   CHECK(judged["versions"][0]["reason"] == "the first version");
   CHECK(judged["versions"][1]["reason"] == "not better: 0.1 against 0.2");
   const std::string text = run(list).out;
+  // Beside a name whose version is gone the others are listed.
+  std::filesystem::create_symlink(".versions/lost/0001-0123456789ab", scratch / "lost");
+  const Ran beside = run(list);
+  CHECK(beside.code == 4);
+  CHECK(contains(beside.out, "not better"));
+  CHECK(contains(beside.out, "problem: lost: "));
+  std::filesystem::remove(scratch / "lost");
   CHECK(contains(text, "not better"));
   CHECK(text.find("* " + first) < text.find("the first version"));
   CHECK(text.find(second) < text.find("not better"));

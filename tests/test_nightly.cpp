@@ -334,7 +334,7 @@ TEST_CASE("nightly: what a night has used of its time is counted over restarts")
   CHECK(finish(start(small_night("bars", {"--new-bars", "0", "--time-budget", "1h"}), copy.directory.path)) == 1);
   const auto document = nlohmann::json::parse(read_file(copy / "out"));
   CHECK(document["models"][0]["state"] == "failed");
-  CHECK(document["models"][0]["reason"] == "the night's time was up before it");
+  CHECK(document["models"][0]["reason"].get<std::string>().find(" s, expected at least 20 s") != std::string::npos);
   CHECK(document["seconds"] >= 3590);
   CHECK(copy.store().list("model_0").size() == 2);
 }

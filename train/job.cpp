@@ -14,6 +14,7 @@
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/log.h"
+#include "platform/process.h"
 #include "platform/text.h"
 #include "train/device.h"
 #include "train/pretrain.h"
@@ -49,7 +50,15 @@ Data load_data(const Settings& settings, const env::Layout& layout, const env::R
 }
 
 void prepare_machine(const Settings& settings) {
-  if (settings.run.threads > 0) at::set_num_threads(static_cast<int>(settings.run.threads));
+  if (settings.run.threads > 0) {
+    // More would wait for each other: a thousand on two cores do nothing else for minutes.
+    const std::int64_t cores = usable_cores();
+    if (settings.run.threads > cores) {
+      log::warning("train", str("--threads is ", settings.run.threads, ", and this process may use ", cores,
+                                cores == 1 ? " core: 1 is used" : str(" cores: ", cores, " are used")));
+    }
+    at::set_num_threads(static_cast<int>(std::min(settings.run.threads, cores)));
+  }
   const c10::Device device = device_of(settings.run.device);
   log::info("train", str("device: ", describe(device), ", ", settings.run.precision));
 }

@@ -90,6 +90,9 @@ class Nights {
     begin();
     if (const int signal = refresh_study(); signal != 0) return interrupted(signal);
     for (ModelNight& model : night_.models) {
+      if (request_.seconds > 0 && model.state == "waiting") set_aside(model);
+    }
+    for (ModelNight& model : night_.models) {
       if (model.ended()) continue;
       if (const int signal = interrupt_requested(); signal != 0) return interrupted(signal);
       const int signal = one(model);
@@ -203,6 +206,27 @@ class Nights {
     return 0;
   }
 
+  // Whether there are enough new bars; where not, the model's night is over.
+  bool due(ModelNight& model, const Work& work) const {
+    if (model.state != "waiting") return true;  // it was, and by now its own look may stand in the ledger
+    model.new_bars = work.new_bars;
+    if (work.new_bars >= request_.new_bars) return true;
+    model.state = "not due";
+    model.reason = str(work.new_bars, " new bars, expected at least ", request_.new_bars);
+    return false;
+  }
+
+  // A model that is not due takes no share of the night's time from the others.
+  void set_aside(ModelNight& model) {
+    try {
+      require_whole(model.name);
+      if (!model.holdout_from) model.holdout_from = holdout_from(request_, source_, given_, model.name);
+      due(model, work_of(request_, source_, given_, model.name, *model.holdout_from, night_.started, 0));
+    } catch (const std::exception&) {
+      // one() meets the same and says it.
+    }
+  }
+
   // Retrains one model. Returns the signal that ended it, 0 for none.
   int one(ModelNight& model) {
     try {
@@ -214,18 +238,15 @@ class Nights {
         }
       }
       const double left = seconds_left(model);
-      if (request_.seconds > 0 && left < kLeastSeconds) {
-        model.state = "failed";
-        model.reason = "the night's time was up before it";
-        return 0;
-      }
       // A night that goes on cuts where it began to: its own look at the hold-out stands in the ledger by now.
       if (!model.holdout_from) model.holdout_from = holdout_from(request_, source_, given_, model.name);
       const Work work = work_of(request_, source_, given_, model.name, *model.holdout_from, night_.started, left);
-      if (model.state == "waiting") model.new_bars = work.new_bars;  // by now its own look may stand in the ledger
-      if (model.state == "waiting" && work.new_bars < request_.new_bars) {
-        model.state = "not due";
-        model.reason = str(work.new_bars, " new bars, expected at least ", request_.new_bars);
+      if (!due(model, work)) return 0;
+      if (request_.seconds > 0 && left < kLeastSeconds) {
+        model.state = "failed";
+        model.reason = left <= 0 ? str("the night's time was up before it")
+                                 : str("its share of the night's time was ", fixed(left, 0), " s, expected at least ",
+                                       kLeastSeconds, " s");
         return 0;
       }
       model.state = "running";
