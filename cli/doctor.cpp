@@ -83,7 +83,7 @@ void examine_threads(Examination& examination, std::int64_t wanted) {
   const int cores = usable_cores();
   const std::string found = str(threads, " threads on ", cores, " usable cores");
   if (threads > cores) {
-    examination.problem("threads", found + ": they wait for each other",
+    examination.problem("threads", str(found, ": ", cores, " are used"),
                         str("give --threads ", cores, " (also as RISTRETTO_THREADS)"));
   } else {
     examination.ok("threads", found);

@@ -22,8 +22,18 @@ int list(const Arguments& arguments) {
   for (const std::string& name : store.names()) {
     release::Json entry = {{"name", name}, {"versions", release::Json::array()}};
     const std::vector<release::Version> versions = store.list(name);
+    std::vector<std::string> wrong;
+    if (options.has("check")) {
+      wrong = store.check(name);
+    } else {
+      try {
+        store.slot(name);
+      } catch (const Error& error) {
+        wrong.emplace_back(error.what());
+      }
+    }
     const char* note = "";
-    if (versions.empty()) {
+    if (versions.empty() && wrong.empty()) {
       note = store.deployed(name) ? "  (a directory without versions: the next retrain adopts it)"
                                   : "  (nothing is served, no version is there)";
     }
@@ -58,16 +68,6 @@ int list(const Arguments& arguments) {
       std::printf("    refused, no version of its own     %s\n      %s\n",
                   release::text_field(candidate, "time").c_str(),
                   plain(release::text_field(candidate, "reason")).c_str());
-    }
-    std::vector<std::string> wrong;
-    if (options.has("check")) {
-      wrong = store.check(name);
-    } else {
-      try {
-        store.slot(name);
-      } catch (const Error& error) {
-        wrong.emplace_back(error.what());
-      }
     }
     for (const std::string& problem : wrong) {
       problems.push_back(str(name, ": ", problem));

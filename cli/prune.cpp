@@ -4,6 +4,8 @@
 #include "cli/options.h"
 #include "cli/output.h"
 #include "platform/error.h"
+#include "platform/log.h"
+#include "platform/text.h"
 #include "release/versions.h"
 
 namespace ristretto::cli {
@@ -26,8 +28,17 @@ int prune(const Arguments& arguments) {
   if (name) store.require_deployed(*name);
   const std::vector<std::string> names = name ? std::vector{*name} : store.names();
   Document document = {{"dry_run", dry_run}, {"removed", Document::object()}};
+  int code = 0;
   for (const std::string& each : names) {
-    const std::vector<std::string> removed = store.prune(each, keep, dry_run);
+    std::vector<std::string> removed;
+    try {
+      removed = store.prune(each, keep, dry_run);
+    } catch (const Error& error) {
+      if (name) throw;
+      log::error("prune", str(each, ": ", error.what()));  // the others' old versions go all the same
+      code = static_cast<int>(error.fault());
+      continue;
+    }
     document["removed"][each] = removed;
     if (options.json()) continue;
     for (const std::string& id : removed) {
@@ -36,7 +47,7 @@ int prune(const Arguments& arguments) {
     if (removed.empty()) std::printf("%s: nothing to remove\n", each.c_str());
   }
   if (options.json()) print(document);
-  return 0;
+  return code;
 }
 
 }  // namespace ristretto::cli

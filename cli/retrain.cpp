@@ -53,7 +53,8 @@ int retrain(const Arguments& arguments) {
   std::vector<train::Given> given = options.given();
   if (const auto from = options.find("from"); from && *from != "deployment") {
     start = std::make_shared<const release::Start>(release::start_of(release::load(*from)));
-    if (std::any_of(given.begin(), given.end(), [](const auto& entry) { return entry.name == "pretrained"; })) {
+    if (std::any_of(given.begin(), given.end(),
+                    [](const auto& entry) { return entry.name == "pretrained" && !entry.text.empty(); })) {
       throw Error(Fault::usage, "--from and --pretrained both say what the encoder begins with",
                   "leave one of them out");
     }

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <initializer_list>
+#include <thread>
 
 #if defined(__GLIBC__)
 #include <malloc.h>
@@ -38,7 +39,7 @@ void prepare_to_compute(char** argv) {
 }
 
 int usable_cores() {
-  int cores = 1;
+  int cores = static_cast<int>(std::thread::hardware_concurrency());
 #if defined(__linux__)
   cpu_set_t set;
   CPU_ZERO(&set);

@@ -277,7 +277,9 @@ std::string VersionStore::rollback_target(const std::string& name, const std::op
                 "name the version that is meant (--to)");
   }
   if (target == now) throw Error(Fault::usage, str(name, " serves ", target, " already"));
-  return find(name, target);
+  const std::string id = find(name, target);
+  verify(path_of(name, id));
+  return id;
 }
 
 std::string VersionStore::rollback(const std::string& name, const std::optional<std::string>& to,
@@ -293,6 +295,7 @@ std::string VersionStore::rollback(const std::string& name, const std::optional<
 }
 
 std::vector<std::string> VersionStore::prune(const std::string& name, std::int64_t keep, bool dry_run) {
+  if (ids(name).empty()) return {};
   const auto removable = [&] {
     const std::vector<Version> all = list(name);
     // What a rollback leads back to, and what served until the last change: after a rollback these are two.

@@ -96,7 +96,8 @@ Slot VersionStore::slot(const std::string& name) const {
   const auto status = fs::symlink_status(path);
   if (!fs::exists(status)) return {};
   if (fs::is_directory(status)) {
-    if (fs::is_empty(path)) {
+    std::error_code unreadable;
+    if (fs::is_empty(path, unreadable) && !unreadable) {
       throw Error(Fault::incompatible,
                   str(path.string(), " is an empty directory, expected a model or a link to a version"), "remove it");
     }
@@ -116,7 +117,8 @@ Slot VersionStore::slot(const std::string& name) const {
   }
   if (!fs::is_directory(fs::symlink_status(versions / id))) {
     throw Error(Fault::incompatible, str(path.string(), " is a link to ", target.string(), ", which does not exist"),
-                str("put another version in service: ristretto rollback ", name, " --to VERSION"));
+                ids(name).empty() ? "remove the link: the next retrain makes a version"
+                                  : str("put another version in service: ristretto rollback ", name, " --to VERSION"));
   }
   return {Slot::Kind::version, id};
 }
@@ -206,14 +208,15 @@ std::string VersionStore::published_as(const std::string& name, const std::strin
 
 std::vector<std::string> VersionStore::check(const std::string& name) const {
   std::vector<std::string> problems;
+  std::optional<std::string> now;
   try {
-    slot(name);
+    now = served(name);
   } catch (const Error& error) {
     problems.push_back(error.what());
   }
   for (const std::string& id : ids(name)) {
     std::vector<std::string> of_version = check(name, id);
-    if (of_version.empty()) {
+    if (of_version.empty() && id == now) {
       if (const std::string damage = text_field(*read_manifest(path_of(name, id)), "damage"); !damage.empty()) {
         of_version.push_back(str(path_of(name, id).string(), " was taken over as it was: ", damage));
       }

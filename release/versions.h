@@ -79,7 +79,8 @@ class VersionStore {
   // found,
   // version, previous, reason, gates}. A line that a crash cut is {event: "unreadable"}.
   std::vector<Json> history(const std::string& name) const;
-  // Every version re-hashed, and its modes, and what was damaged when it was adopted: one sentence a problem.
+  // Every version re-hashed, and its modes, and whether what is served was damaged when it was adopted: one sentence a
+  // problem.
   std::vector<std::string> check(const std::string& name) const;
   // Whether one is as it was written.
   std::vector<std::string> check(const std::string& name, const std::string& version) const;
@@ -98,7 +99,8 @@ class VersionStore {
   // Throws Error(refused) where something else is served by now, Error(incompatible) where the version does not verify.
   void serve(const std::string& name, const std::string& version, const std::optional<std::string>& expected,
              const std::string& reason, const Json& gates = Json::array());
-  // `to`, or what was served before. Throws Error(usage) where there is none, or it is served already.
+  // `to`, or what was served before. Throws Error(usage) where there is none, or it is served already,
+  // Error(incompatible) where it does not verify.
   std::string rollback_target(const std::string& name, const std::optional<std::string>& to) const;
   // Puts that back in service, also where what was served is gone; returns it.
   std::string rollback(const std::string& name, const std::optional<std::string>& to, const std::string& reason);

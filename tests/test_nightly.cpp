@@ -256,6 +256,24 @@ TEST_CASE("nightly: each fault has its own message, and nothing is changed by it
   CHECK(place.document["models"][0]["state"] == "failed");
   CHECK(place.document["models"][0]["reason"].get<std::string>().find("nowhere") != std::string::npos);
   CHECK(place.store().list("model_0").size() == 1);
+  release::remove_tree(place.store().path_of("model_0", place.store().served("model_0").value()));
+  for (const std::vector<std::string>& more : {std::vector<std::string>{}, {"--time-budget", "1h"}}) {
+    CHECK(place.run(small_night(bars, more)) == 1);
+    CHECK(place.document["models"][0]["state"] == "failed");
+    CHECK(place.document["models"][0]["reason"].get<std::string>().find("which does not exist") != std::string::npos);
+  }
+}
+
+TEST_CASE("nightly: a model that is not due takes no share of the night's time, and fails of none") {
+  Place place;
+  write_bars(place.directory.path, 48);
+  place.deploy("model_0", "bars");
+  write_bars(place.directory.path, 0);
+  place.deploy("model_1", "bars");
+  REQUIRE(place.run(small_night("bars", {"--time-budget", "39s"})) % 3 == 0);  // half of it is too little
+  INFO(told_of(place.document["models"][0]));
+  CHECK((place.document["models"][0]["state"] == "served" || place.document["models"][0]["state"] == "kept"));
+  CHECK(place.document["models"][1]["state"] == "not due");
 }
 
 TEST_CASE(

@@ -484,6 +484,15 @@ TEST_CASE("versions: a rollback that cannot be leaves a directory from before th
   CHECK((fault_of([&] { store.rollback("notes", "99", ""); }) == Fault::usage));
   CHECK(fs::is_directory(fs::symlink_status(scratch / "deployments/notes")));
   CHECK_FALSE(fs::exists(scratch / "deployments/.versions"));
+  // Nor for a version that is damaged.
+  const std::string first = promote(store, scratch, 0.25);
+  fs::permissions(store.path_of(kName, first) / "best_trial", fs::perms{0644});
+  std::ofstream(store.path_of(kName, first) / "best_trial", std::ios::app) << "x";
+  fs::remove(scratch / "deployments/model");
+  copy_golden("mlp_106", scratch / "deployments/model");
+  CHECK((fault_of([&] { store.rollback(kName, "1", ""); }) == Fault::incompatible));
+  CHECK(fs::is_directory(fs::symlink_status(scratch / "deployments/model")));
+  CHECK(store.list(kName).size() == 1);
   // Taken over, it is known to be no model.
   store.adopt("notes");
   const auto problems = store.check("notes");
@@ -500,6 +509,7 @@ TEST_CASE("versions: one that is gone stops neither the list nor a rollback to a
   CHECK(store.check(kName).size() == 1);
   CHECK((fault_of([&] { store.rollback(kName, std::nullopt, ""); }) == Fault::incompatible));
   CHECK((fault_of([&] { store.rollback(kName, "2", ""); }) == Fault::usage));
+  CHECK(store.prune("nothing", 1, false).empty());
   CHECK(store.rollback(kName, "1", "") == first);
   CHECK(store.served(kName) == first);
   CHECK(text_field(store.history(kName).back(), "previous") == second);

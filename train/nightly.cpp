@@ -90,6 +90,7 @@ class Nights {
     begin();
     if (const int signal = refresh_study(); signal != 0) return interrupted(signal);
     for (ModelNight& model : night_.models) {
+      if (interrupt_requested() != 0) break;
       if (request_.seconds > 0 && model.state == "waiting") set_aside(model);
     }
     for (ModelNight& model : night_.models) {
@@ -270,6 +271,7 @@ class Nights {
 
   // What is damaged needs a person: a night that replaced it would hide that something writes into versions.
   void require_whole(const std::string& name) {
+    store_.slot(name);
     store_.settle(name);
     for (const release::Version& version : store_.list(name)) {
       const std::vector<std::string> problems = store_.check(name, version.id);
@@ -338,6 +340,7 @@ class Nights {
       ModelNight model;
       model.name = name;
       try {
+        store_.slot(name);
         const std::string from = holdout_from(request_, source_, given_, name);
         model.new_bars = work_of(request_, source_, given_, name, from, now_seconds(), 0).new_bars;
         model.state = model.new_bars >= request_.new_bars ? "due" : "not due";

@@ -74,7 +74,7 @@ std::vector<Given> given_of(const release::Start& start) {
   give("features", *set);
   const bool context = is_context(start);
   if (context || *set != "alpaca-14") give("serving", "ristretto");  // today's trader observes alpaca-14
-  if (!context) give("assets", join(start.layout.assets, ","));
+  give("assets", join(start.layout.assets, ","));
   give("lookback", str(start.layout.lookback));
   give("norm_cash_exp", str(start.layout.scales.cash_exp));
   give("norm_stocks_exp", str(start.layout.scales.stocks_exp));
@@ -184,8 +184,8 @@ std::optional<Resolved> fine_tuning_of(const fs::path& directory, const Resolved
     for (const Given& given : given_of(old)) {
       if (given.name == "features" || given.name == "assets" || given.name == "serving") continue;  // as served now
       if (given.name == "lookback" && old.layout.lookback < out.settings.hyperparameters.lookback) continue;
-      if (given.name == "use_ft_encoder" && given.text == "true" && out.settings.run.serving == "cappuccino") {
-        throw Error(Fault::incompatible, "it is an FT-Transformer, which --serving cappuccino does not build");
+      if (given.name == "encoder" && given.text != "mlp" && out.settings.run.serving == "cappuccino") {
+        throw Error(Fault::incompatible, str("it is ", given.text, ", which --serving cappuccino does not build"));
       }
       out.settings.apply(given);
     }
