@@ -34,8 +34,8 @@ int nightly(const Arguments& arguments) {
 
   train::NightlyRequest request;
   if (const auto names = options.find("NAMES")) request.names = split(*names, ',');
-  request.deployments = options.get("deployments", "deployments");
-  request.runs = options.get("runs", "runs");
+  request.deployments = directory(options, "deployments");
+  request.runs = directory(options, "runs");
   request.source = study_of(options);
   request.seeds = positive_number(options, "seeds");
   request.top_trials = positive_number(options, "top-trials");

@@ -211,6 +211,17 @@ std::int64_t positive_number(const Options& options, const std::string& option, 
   return number;
 }
 
+std::filesystem::path directory(const Options& options, const std::string& option) {
+  const std::filesystem::path path = options.get(option, option);
+  std::filesystem::path there = std::filesystem::absolute(path);
+  std::error_code none;
+  while (!std::filesystem::exists(there, none) && there.has_relative_path()) there = there.parent_path();
+  if (!std::filesystem::is_directory(there, none)) {
+    throw Error(Fault::usage, str("--", option, " is ", path.string(), ", and ", there.string(), " is no directory"));
+  }
+  return path;
+}
+
 std::string recorded_command(const std::string& name, const std::vector<std::string>& arguments) {
   std::string command = "ristretto " + name;
   for (const std::string& argument : arguments) command += " " + studies::without_password(argument);

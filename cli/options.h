@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -56,6 +57,8 @@ class Options {
 std::int64_t whole_number(const Options& options, const std::string& option, std::int64_t otherwise);
 // Of `option`, at least 1, which is also what is taken where it was not given. Throws Error(usage).
 std::int64_t positive_number(const Options& options, const std::string& option, std::int64_t otherwise = 1);
+// Of the option, or the one of its name; it need not be there yet. Throws Error(usage) where a file is in its place.
+std::filesystem::path directory(const Options& options, const std::string& option);
 
 // "ristretto sweep --storage ...", for studies and manifests: as typed, but for the password of a database.
 std::string recorded_command(const std::string& name, const std::vector<std::string>& arguments);

@@ -52,8 +52,8 @@ int promote(const Arguments& arguments) {
   } else {
     request.version = version ? *version : *named;
   }
-  request.deployments = options.get("deployments", "deployments");
-  request.runs = options.get("runs", "runs");
+  request.deployments = directory(options, "deployments");
+  request.runs = directory(options, "runs");
   request.dry_run = options.has("dry-run");
   request.command = recorded_command("promote", arguments);
   if (const auto file = options.find("gates")) request.thresholds = release::read_thresholds(*file);

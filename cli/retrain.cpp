@@ -42,8 +42,8 @@ int retrain(const Arguments& arguments) {
 
   train::RetrainRequest request;
   request.name = options.get("NAME");
-  request.deployments = options.get("deployments", "deployments");
-  request.runs = options.get("runs", "runs");
+  request.deployments = directory(options, "deployments");
+  request.runs = directory(options, "runs");
   request.promote = !options.has("no-promote");
   request.command = recorded_command("retrain", arguments);
 

@@ -190,6 +190,13 @@ TEST_CASE("cli: evaluate takes its bars from one option") {
               {"--timerange", "--from"});
 }
 
+TEST_CASE("cli: a dry run refuses what the run itself would") {
+  check_error(run("retrain x --dry-run --runs /etc/passwd"), 2, {"--runs is /etc/passwd"});
+  check_error(run("retrain x --dry-run --deployments /etc/passwd/x"), 2,
+              {"--deployments", "/etc/passwd is no directory"});
+  check_error(run("retrain x --dry-run --episode-bars 1"), 2, {"--episode-bars is 1, expected at least 3"});
+}
+
 TEST_CASE("cli: sizes that no memory holds are named as such, and threads beyond the cores are not made") {
   const Ran wide = run("retrain x --dry-run --net-dimension 99999999999");
   CHECK(wide.code == 1);

@@ -449,30 +449,33 @@ TEST_CASE("observation: gathered rows equal the materialized ones, small and str
 }
 
 TEST_CASE("observation: rows of all instruction sets are equal, and a bar without a window ends them") {
-  constexpr std::int64_t kRows = 50, kBars = 40, kHead = 18, kGuard = 16;
-  for (const auto& [columns, lookback] : {std::pair<std::int64_t, std::int64_t>{5, 7}, {3, 1}, {16, 3}}) {
-    const std::int64_t width = kHead + columns * lookback, padded = (width + 15) / 16 * 16;
-    std::vector<float> table(static_cast<std::size_t>(kBars * columns + kLineFloats)), account(kRows * kHead);
-    const std::vector<float> shift(kHead, 2), scale(kHead, 0.5f);
+  constexpr std::int64_t kRows = 50, kBars = 40, kGuard = 16;
+  struct Shape {
+    std::int64_t head, columns, lookback;
+  };
+  for (const auto& [head, columns, lookback] : {Shape{18, 5, 7}, {18, 3, 1}, {16, 16, 3}, {2, 3, 2}}) {
+    const std::int64_t width = head + columns * lookback, padded = (width + 15) / 16 * 16;
+    std::vector<float> table(static_cast<std::size_t>(kBars * columns + kLineFloats)), account(kRows * head);
+    const std::vector<float> shift(head, 2), scale(head, 0.5f);
     std::vector<std::int32_t> bar(kRows);
     for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<float>(i);
     for (std::size_t i = 0; i < account.size(); ++i) account[i] = -static_cast<float>(i);
     for (std::size_t k = 0; k < kRows; ++k) {
       bar[k] = static_cast<std::int32_t>(lookback - 1 + static_cast<std::int64_t>(k) * 7 % (kBars - lookback + 1));
     }
-    const auto check = [&](auto write_rows) {
+    const auto check = [&, head = head, columns = columns, lookback = lookback](auto write_rows) {
       for (const bool past_caches : {false, true}) {
         const std::int64_t stride = past_caches ? padded : width;
         const at::Tensor out = at::full({kRows * stride + kGuard}, -1.0, at::kFloat);  // begins a line of the caches
         const float* const of = out.const_data_ptr<float>();
-        const RowsToWrite rows{out.data_ptr<float>(), stride, account.data(), shift.data(), scale.data(), kHead,
+        const RowsToWrite rows{out.data_ptr<float>(), stride, account.data(), shift.data(), scale.data(), head,
                                table.data(),          kBars,  columns,        lookback,     bar.data(),   past_caches};
         CHECK(write_rows(rows, 0, kRows) == kRows);
         std::int64_t wrong = 0;
         for (std::int64_t k = 0; k < kRows; ++k) {
-          for (std::int64_t i = 0; i < kHead; ++i) wrong += of[k * stride + i] != (account[k * kHead + i] - 2) * 0.5f;
+          for (std::int64_t i = 0; i < head; ++i) wrong += of[k * stride + i] != (account[k * head + i] - 2) * 0.5f;
           for (std::int64_t i = 0; i < columns * lookback; ++i) {
-            wrong += of[k * stride + kHead + i] != table[(kBars - 1 - bar[k]) * columns + i];
+            wrong += of[k * stride + head + i] != table[(kBars - 1 - bar[k]) * columns + i];
           }
         }
         for (std::int64_t i = 0; i < kGuard; ++i) wrong += of[kRows * stride + i] != -1;

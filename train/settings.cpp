@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "env/step_batch.h"
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/text.h"
@@ -253,6 +254,11 @@ void check(const Settings& settings) {
                     network == "mlp" ? "an MLP" : network),
                 row.context_only ? "add --encoder market_context, or leave it out"
                                  : "add --encoder ft_transformer or market_context, or leave it out");
+  }
+  const int lookback = static_cast<int>(settings.hyperparameters.lookback);
+  if (run.episode_bars < env::smallest_window(lookback)) {
+    throw Error(Fault::usage, str("--episode-bars is ", run.episode_bars, ", expected at least ",
+                                  env::smallest_window(lookback), " with lookback ", lookback));
   }
   if (settings.hyperparameters.ft_use_pretrained && run.pretrained.empty()) {
     throw Error(Fault::usage, "ft_use_pretrained is true, and no file of pre-trained weights is given",
