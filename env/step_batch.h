@@ -127,8 +127,6 @@ RISTRETTO_HOST_DEVICE void begin_episode(const Batch<R>& batch, std::int64_t k) 
   open_account<R>(batch, k);
 }
 
-RISTRETTO_HOST_DEVICE bool is_finite(float x) { return x - x == 0.0f; }
-
 // As many lanes as V has, of other types, and the way between them. step_cpu.cpp has those of its vectors.
 template <class V>
 struct Lanes {
@@ -141,6 +139,15 @@ struct Lanes {
     return static_cast<To>(from);
   }
   RISTRETTO_HOST_DEVICE static bool any(bool mask) { return mask; }
+  // Rows of n numbers in memory, one a lane, and their columns.
+  template <class R>
+  RISTRETTO_HOST_DEVICE static void load_rows(const R* const* rows, int n, R* columns) {
+    for (int i = 0; i < n; ++i) columns[i] = rows[0][i];
+  }
+  template <class R>
+  RISTRETTO_HOST_DEVICE static void store_rows(const R* columns, int n, R* rows) {
+    for (int i = 0; i < n; ++i) rows[i] = columns[i];
+  }
   RISTRETTO_HOST_DEVICE static void give(void* to, const void* from, std::size_t bytes, bool /*past_caches*/) {
     std::memcpy(to, from, bytes);
   }
@@ -226,12 +233,18 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
   bar.progress = smaller<V>(Lanes<V>::template convert<V>(t - first) / horizon, lanes<V>(1));
   std::int32_t row_of[kLanes];
   store<Ints, std::int32_t, kLanes>(row_of, row);
+  const R* prices[kLanes];
+  const float* actions[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane) {
+    prices[lane] = batch.price + std::int64_t{row_of[lane]} * n;
+    actions[lane] = batch.action + (k + lane) * n;
+  }
+  Floats action[kMaxAssets];
+  Lanes<V>::load_rows(prices, n, bar.price);
+  Lanes<V>::load_rows(actions, n, action);
   for (int i = 0; i < n; ++i) {
-    bar.price[i] = gather<V, R, kLanes>([&](int lane) { return batch.price[std::int64_t{row_of[lane]} * n + i]; });
-    bar.action[i] = gather<V, R, kLanes>([&](int lane) {
-      const float action = batch.action[(k + lane) * n + i];
-      return static_cast<R>(all_finite || is_finite(action) ? action : 0.0f);
-    });
+    if (!all_finite) action[i] = select<Floats>(action[i] - action[i] == Floats{}, action[i], Floats{});
+    bar.action[i] = Lanes<V>::template convert<V>(action[i]);
     bar.capital_units[i] = load<V, R, kLanes>(batch.capital_units + i * stride + k);
     account.holding[i] = load<V, R, kLanes>(batch.holding + i * stride + k);
     const std::uint8_t* const cooldown = batch.cooldown + i * stride + k;
@@ -315,13 +328,12 @@ RISTRETTO_HOST_DEVICE void step_lanes(const Batch<R>& batch, std::int64_t k) {
   Lanes<V>::give(batch.reward + k, &reward_now, sizeof reward_now, past_caches);
   Lanes<V>::give(batch.bar_before_reset + k, &row, sizeof row, past_caches);
   Lanes<V>::give(batch.bar + k, &row, sizeof row, past_caches);
-  float accounts[kLanes * (kMaxAssets + 1)];
+  Floats seen[kMaxAssets + 1];
   for (int i = 0; i <= n; ++i) {
-    float column[kLanes];
-    store<Floats, float, kLanes>(column,
-                                 Lanes<V>::template convert<Floats>(i == 0 ? account.cash : account.holding[i - 1]));
-    for (int lane = 0; lane < kLanes; ++lane) accounts[lane * (n + 1) + i] = column[lane];
+    seen[i] = Lanes<V>::template convert<Floats>(i == 0 ? account.cash : account.holding[i - 1]);
   }
+  float accounts[kLanes * (kMaxAssets + 1)];
+  Lanes<V>::store_rows(seen, n + 1, accounts);
   float* const now = batch.account_now + k * (n + 1);
   const auto bytes = static_cast<std::size_t>(kLanes * (n + 1)) * sizeof(float);
   Lanes<V>::give(batch.account_before_reset + k * (n + 1), accounts, bytes, past_caches);

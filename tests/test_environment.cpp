@@ -199,16 +199,17 @@ TEST_CASE("step: an account that cannot hold more than its cash never goes negat
 }
 
 TEST_CASE("step: all instruction sets and the scalar text give equal bits") {
-  constexpr std::int64_t kN = 37, kAssets = 7, kBars = 200;
-  const auto run = [&](auto real, auto step_range) {
+  constexpr std::int64_t kN = 37, kBars = 200;
+  const auto run = [&](auto real, std::int64_t assets, auto step_range) {
     using R = decltype(real);
-    auto market = moving_market(kBars, kAssets, std::is_same_v<R, double> ? at::kDouble : at::kFloat);
+    auto market = moving_market(kBars, assets, std::is_same_v<R, double> ? at::kDouble : at::kFloat);
     std::vector<R> cash(kN), value(kN), benchmark(kN), fees(kN), turnover(kN), value_peak(kN), sum(kN);
-    std::vector<R> held(kAssets * kN), peak(kAssets * kN), units(kAssets * kN), returns(kVolatilityBars * kN);
-    std::vector<std::uint8_t> cooldown(kAssets * kN);
+    const auto held_numbers = static_cast<std::size_t>(assets * kN), seen_numbers = held_numbers + kN;
+    std::vector<R> held(held_numbers), peak(held_numbers), units(held_numbers), returns(kVolatilityBars * kN);
+    std::vector<std::uint8_t> cooldown(held_numbers);
     std::vector<std::int32_t> orders(kN), bar(kN), begin(kN), rows(kN), before(kN);
     std::vector<std::int64_t> episode(kN);
-    std::vector<float> reward(kN), account_before(kN * (kAssets + 1)), account_now(kN * (kAssets + 1));
+    std::vector<float> reward(kN), account_before(seen_numbers), account_now(seen_numbers);
     std::vector<char> terminated(kN), truncated(kN);
     std::vector<float> rewards;
     const std::int32_t segment_begin = 0, segment_end = kBars;
@@ -242,7 +243,8 @@ TEST_CASE("step: all instruction sets and the scalar text give equal bits") {
     b.bad_action = &bad;
     for (std::int64_t k = 0; k < kN; ++k) begin_episode<R>(b, k);
     for (int t = 0; t < 150; ++t) {
-      const at::Tensor action = random_actions(kN, kAssets, t).contiguous();
+      at::Tensor action = random_actions(kN, assets, t).contiguous();
+      if (t % 10 == 3) action.masked_fill_(action > 0.5, std::numeric_limits<float>::quiet_NaN());
       b.action = action.template data_ptr<float>();
       b.past_caches = t % 2 == 0;
       step_range(b, 0, kN);
@@ -255,20 +257,26 @@ TEST_CASE("step: all instruction sets and the scalar text give equal bits") {
     using R = std::remove_const_t<std::remove_pointer_t<decltype(b.price)>>;
     for (std::int64_t k = begin; k < end; ++k) step_lanes<R, R, 1>(b, k);
   };
-  const auto check_all = [&](auto real) {
-    const std::vector<float> reference = run(real, scalar);
-    CHECK(run(real, [](const auto& b, std::int64_t s, std::int64_t e) { baseline::step_range(b, s, e); }) == reference);
+  const auto check_all = [&](auto real, std::int64_t assets) {
+    CAPTURE(assets);
+    const std::vector<float> reference = run(real, assets, scalar);
+    CHECK(run(real, assets, [](const auto& b, std::int64_t s, std::int64_t e) { baseline::step_range(b, s, e); }) ==
+          reference);
 #if defined(__x86_64__)
     if (has_avx2()) {
-      CHECK(run(real, [](const auto& b, std::int64_t s, std::int64_t e) { avx2::step_range(b, s, e); }) == reference);
+      CHECK(run(real, assets, [](const auto& b, std::int64_t s, std::int64_t e) { avx2::step_range(b, s, e); }) ==
+            reference);
     }
     if (has_avx512()) {
-      CHECK(run(real, [](const auto& b, std::int64_t s, std::int64_t e) { avx512::step_range(b, s, e); }) == reference);
+      CHECK(run(real, assets, [](const auto& b, std::int64_t s, std::int64_t e) { avx512::step_range(b, s, e); }) ==
+            reference);
     }
 #endif
   };
-  check_all(0.0f);
-  check_all(0.0);
+  for (const std::int64_t assets : {1, 3, 4, 6, 7, 8, 32}) {
+    check_all(0.0f, assets);
+    check_all(0.0, assets);
+  }
 }
 
 TEST_CASE("environment: results do not depend on threads or on how portfolios are batched") {
