@@ -39,6 +39,7 @@ int retrain(const Arguments& arguments) {
   options.settings();
   if (!options.parse(arguments)) return 0;
   install_interrupt_handlers();
+  const ProfileOption recording(options);
 
   train::RetrainRequest request;
   request.name = options.get("NAME");
@@ -112,7 +113,6 @@ int retrain(const Arguments& arguments) {
   }
   std::fflush(stdout);
   train::Profile profile;
-  const ProfileOption recording(options);
   train::RetrainResult result = train::retrain(request, trials, profile);
   recording.tell(result.document, result.text);
   std::printf("%s", options.json() ? text_of(result.document).c_str() : result.text.c_str());

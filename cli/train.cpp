@@ -68,10 +68,10 @@ int train_run(const Arguments& arguments) {
 
   const std::unique_ptr<train::ProcessGroup> group = train::ProcessGroup::of_environment();
   if (group && group->rank() > 0) return help_train(settings, *group);
+  const ProfileOption recording(options);
   std::filesystem::create_directories(directory);
   const FileLock lock(directory / ".lock", "train --run " + directory.string());
   train::Profile profile;
-  const ProfileOption recording(options);
   train::prepare_machine(settings);
   train::Data data = train::load_data(settings);
   // One from before runs said which bars they have seen has only the settings' own cut.

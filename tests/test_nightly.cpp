@@ -252,12 +252,14 @@ TEST_CASE("nightly: each fault has its own message, and nothing is changed by it
   std::filesystem::remove(nightly / "journal.json");
 
   // Faults of one model are its own.
-  CHECK(place.run(small_night("nowhere")) == 1);
-  CHECK(place.document["models"][0]["state"] == "failed");
-  CHECK(place.document["models"][0]["reason"].get<std::string>().find("nowhere") != std::string::npos);
+  for (const std::vector<std::string>& more : {std::vector<std::string>{}, {"--dry-run"}}) {
+    CHECK(place.run(small_night("nowhere", more)) == 1);
+    CHECK(place.document["models"][0]["state"] == "failed");
+    CHECK(place.document["models"][0]["reason"].get<std::string>().find("nowhere") != std::string::npos);
+  }
   CHECK(place.store().list("model_0").size() == 1);
   release::remove_tree(place.store().path_of("model_0", place.store().served("model_0").value()));
-  for (const std::vector<std::string>& more : {std::vector<std::string>{}, {"--time-budget", "1h"}}) {
+  for (const std::vector<std::string>& more : {std::vector<std::string>{}, {"--time-budget", "1h"}, {"--dry-run"}}) {
     CHECK(place.run(small_night(bars, more)) == 1);
     CHECK(place.document["models"][0]["state"] == "failed");
     CHECK(place.document["models"][0]["reason"].get<std::string>().find("which does not exist") != std::string::npos);

@@ -178,7 +178,7 @@ TEST_CASE("retrain: what cannot work is said at once, with its exit code") {
   expect({"--trial", "9999"}, 2, "trial");
   expect({"--holdout-from", "2030-01-01"}, 2, "hold-out");
   expect({"--profile", "."}, 1, "Is a directory");
-  expect({"--profile", "nowhere/trace.json"}, 1, "cannot be created in its directory");
+  expect({"--profile", "nowhere/trace.json", "--dry-run"}, 1, "cannot be created in its directory");
   expect({"--config", "."}, 2, "--config . cannot be read");
   std::ofstream(directory.path / "plain") << "x";
   std::filesystem::create_directories(directory.path / "deployments");

@@ -272,7 +272,7 @@ class Nights {
   // What is damaged needs a person: a night that replaced it would hide that something writes into versions.
   void require_whole(const std::string& name) {
     store_.slot(name);
-    store_.settle(name);
+    if (!request_.dry_run) store_.settle(name);
     for (const release::Version& version : store_.list(name)) {
       const std::vector<std::string> problems = store_.check(name, version.id);
       if (problems.empty()) continue;
@@ -327,12 +327,8 @@ class Nights {
       return interrupted(signal);
     }
     save();
-    const auto any = [&](const char* state) {
-      return std::any_of(night_.models.begin(), night_.models.end(),
-                         [&](const ModelNight& model) { return model.state == state; });
-    };
-    const int code = any("failed") ? 1 : !any("served") && any("kept") ? static_cast<int>(Fault::refused) : 0;
-    return {json_of(night_), text_of(night_) + told + str("report: ", (reports / "report.html").string(), "\n"), code};
+    return {json_of(night_), text_of(night_) + told + str("report: ", (reports / "report.html").string(), "\n"),
+            exit_code()};
   }
 
   NightlyResult tell_due() {
@@ -340,7 +336,7 @@ class Nights {
       ModelNight model;
       model.name = name;
       try {
-        store_.slot(name);
+        require_whole(name);
         const std::string from = holdout_from(request_, source_, given_, name);
         model.new_bars = work_of(request_, source_, given_, name, from, now_seconds(), 0).new_bars;
         model.state = model.new_bars >= request_.new_bars ? "due" : "not due";
@@ -354,7 +350,16 @@ class Nights {
     night_.started = now_seconds();
     Json document = json_of(night_);
     document["dry_run"] = true;
-    return {document, text_of(night_) + "dry run: nothing was done\n", 0};
+    return {document, text_of(night_) + "dry run: nothing was done\n", exit_code()};
+  }
+
+  int exit_code() const {
+    const auto any = [&](const char* state) {
+      return std::any_of(night_.models.begin(), night_.models.end(),
+                         [&](const ModelNight& model) { return model.state == state; });
+    };
+    if (any("failed")) return static_cast<int>(Fault::failed);
+    return !any("served") && any("kept") ? static_cast<int>(Fault::refused) : 0;
   }
 
   const NightlyRequest& request_;

@@ -83,17 +83,18 @@ std::vector<Given> given_of(const release::Start& start) {
   const bool transformer = start.architecture.network == agents::Network::ft_transformer;
   give("encoder", agents::name_of(start.architecture.network));
   give("use_ft_encoder", transformer ? "true" : "false");
-  if (context) {
-    const ft_transformer::MarketContextShape& shape = start.architecture.context;
-    give("market_tokens", shape.tokens == ft_transformer::MarketTokens::asset ? "asset" : "feature");
+  const auto give_attention = [&](const auto& shape) {
     give("ft_d_token", str(shape.d_token));
     give("ft_n_blocks", str(shape.blocks));
     give("ft_n_heads", str(shape.heads));
+  };
+  if (context) {
+    give_attention(start.architecture.context);
+    const bool by_asset = start.architecture.context.tokens == ft_transformer::MarketTokens::asset;
+    give("market_tokens", by_asset ? "asset" : "feature");
   }
   if (transformer) {
-    give("ft_d_token", str(start.architecture.encoder.d_token));
-    give("ft_n_blocks", str(start.architecture.encoder.blocks));
-    give("ft_n_heads", str(start.architecture.encoder.heads));
+    give_attention(start.architecture.encoder);
     give("ft_key_bias", start.architecture.encoder.key_bias ? "true" : "false");
   }
   return out;
