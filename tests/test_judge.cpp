@@ -1,13 +1,38 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
+#include "agents/checkpoint.h"
+#include "env/step.h"
 #include "platform/atomic_file.h"
 #include "platform/error.h"
+#include "platform/text.h"
+#include "program_fixture.h"
 #include "release_fixture.h"
 #include "train/contenders.h"
 #include "train/judge.h"
 #include "train/record.h"
+#include "train/resolve.h"
 
 namespace ristretto::train {
+namespace {
+
+// A training of a moment with the default hyperparameters.
+Resolved small_trial(const std::string& learning_rate, const std::string& steps) {
+  std::vector<Given> given;
+  for (const auto& [name, text] : {std::pair<const char*, std::string>{"bars", kSource + "/data/crypto_1h"},
+                                   {"net_dimension", "16"},
+                                   {"portfolios", "64"},
+                                   {"base_target_step", "32"},
+                                   {"batch_size", "1024"},
+                                   {"learning_rate", learning_rate},
+                                   {"steps", steps}}) {
+    given.push_back({name, text, "a test"});
+  }
+  return resolve(std::nullopt, std::nullopt, given);
+}
+
+}  // namespace
 
 TEST_CASE("contenders: the candidate is the median seed of the trial whose median seed is best, never the luckiest") {
   CHECK(choose({0.3, 0.1, 0.2}, {0, 0, 0}) == 2);
@@ -15,6 +40,40 @@ TEST_CASE("contenders: the candidate is the median seed of the trial whose media
   CHECK(choose({0.7}, {0}) == 0);
   // Trial 0 has the luckiest seed, trial 1 the better median.
   CHECK(choose({0.9, 0.1, 0.0, 0.2, 0.4, 0.3}, {0, 0, 0, 1, 1, 1}) == 5);
+}
+
+TEST_CASE("contenders: a trial of which a seed diverges is given up, and the others are trained") {
+  const TemporaryDirectory directory;
+  Profile profile;
+  const std::vector<Resolved> trials = {small_trial("1e30", "4096"), small_trial("1e-3", "4096")};
+  const std::vector<Contender> contenders = train_contenders(trials, 2, directory.path / "two", profile);
+  REQUIRE(contenders.size() == 2);
+  for (const Contender& contender : contenders) CHECK(contender.trial == 1);
+  CHECK(background_of(contenders, trials).trials.size() == 1);
+  CHECK_THROWS_AS(train_contenders({trials[0]}, 1, directory.path / "one", profile), Diverged);
+}
+
+TEST_CASE("contenders: what was interrupted goes on with its schedule of the learning rate") {
+  const TemporaryDirectory directory;
+  Profile profile;
+  train_contenders({small_trial("1e-3", "4096")}, 1, directory.path, profile);
+  // As if it had been cut when three quarters of its time were over, and is to have more.
+  std::filesystem::remove(directory.path / "finished");
+  agents::Checkpoint saved = agents::read_checkpoint(directory.path / "checkpoint");
+  CHECK(saved.fields.at("progress") == "1");
+  saved.fields["progress"] = "0.75";
+  agents::write_checkpoint(directory.path / "checkpoint", saved);
+  std::vector<Resolved> longer = {small_trial("1e-3", "40960")};
+  longer[0].settings.apply({"time_budget", "1h", "a test"});
+  const std::vector<Contender> contenders = train_contenders(longer, 1, directory.path, profile);
+  CHECK(contenders.at(0).outcome.environment_steps == 40960);
+  CHECK(contenders[0].outcome.reward_term_shares.size() == env::kRewardTermCount);  // of the first process
+  const std::vector<std::string> lines = split(read_file(directory.path / "logs" / "updates_2.csv"), '\n');
+  const std::vector<std::string> names = split(lines.at(0), ','), first = split(lines.at(1), ',');
+  const auto column = std::find(names.begin(), names.end(), "train/learning_rate") - names.begin();
+  const double rate = parse_number<double>(first.at(static_cast<std::size_t>(column))).value();
+  CHECK(rate > 0.2e-3);
+  CHECK(rate <= 0.25e-3);
 }
 
 TEST_CASE("judge: series are compared on the bars that all of them have") {

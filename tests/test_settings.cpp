@@ -162,6 +162,7 @@ TEST_CASE("schedule: linear and exponential end at the factor's share") {
   hp.learning_rate = 0.5;
   CHECK(scheduled_learning_rate(hp, 0.25) == doctest::Approx(0.375));
   CHECK(scheduled_learning_rate(hp, 1) == 0);
+  CHECK(scheduled_learning_rate(hp, 1.2) == 0);  // a clock that ran past its budget
   hp.lr_schedule_factor = 0.5;
   CHECK(scheduled_learning_rate(hp, 1) == doctest::Approx(0.25));
   hp.lr_schedule_type = "exponential";

@@ -248,6 +248,27 @@ TEST_CASE("sweep: a study measures one experiment") {
   CHECK(studies::open_storage(storage)->read_study("ristretto-robust").trials.size() == 1);
 }
 
+TEST_CASE("sweep: a draw that cannot trade fails by itself, and the sweep goes on") {
+  const TemporaryDirectory directory;
+  const std::string storage = (directory.path / "sweep.db").string();
+  std::vector<std::string> sweep = small_sweep(storage, 8);
+  // Two values: what is served, and orders that no exchange takes.
+  sweep.insert(sweep.end(), {"--space", "norm_action=100,20000", "--sampler", "random"});
+  REQUIRE(finish(start(sweep, directory.path / "log")) == 0);
+  int complete = 0, failed = 0;
+  for (const studies::Trial& trial : studies::open_storage(storage)->read_study("ristretto-robust").trials) {
+    complete += trial.state == studies::State::complete ? 1 : 0;
+    if (trial.state != studies::State::fail) continue;
+    ++failed;
+    const formats::Json* const reason = studies::find(trial.user_attributes, "failure");
+    REQUIRE(reason != nullptr);
+    CHECK(reason->text.find("could not trade") != std::string::npos);
+  }
+  CHECK(complete > 0);
+  CHECK(failed > 0);
+  CHECK(complete + failed == 8);
+}
+
 TEST_CASE("sweep: trials of a study that does not say which bars it saw are no evidence in the next study either") {
   const TemporaryDirectory directory;
   const std::string file = (directory.path / "studies.db").string();

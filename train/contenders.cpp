@@ -4,6 +4,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <exception>
 #include <map>
 #include <optional>
 
@@ -92,10 +93,11 @@ std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std
                                         const std::filesystem::path& directory, Profile& profile) {
   std::vector<Contender> contenders;
   const auto count = trials.size() * static_cast<std::size_t>(seeds);
-  std::size_t begun = 0;
+  std::exception_ptr given_up;
   for (std::size_t trial = 0; trial < trials.size(); ++trial) {
     std::shared_ptr<const Data> data;
     for (std::int64_t seed = 0; seed < seeds; ++seed) {
+      const std::size_t begun = trial * static_cast<std::size_t>(seeds) + static_cast<std::size_t>(seed);
       Settings settings = trials[trial].settings;
       settings.run.seed += seed;
       if (!data) data = std::make_shared<const Data>(load_data(settings));
@@ -117,7 +119,7 @@ std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std
       Trainer trainer(settings, data->splits.train.market, run, validation_on(*data, bf16), profile);
       if (resumed && !had_ended) trainer.resume();
       Plan plan = trainer.plan();
-      const auto left = static_cast<double>(count - begun++);
+      const auto left = static_cast<double>(count - begun);
       const double used = profile.total();
       double training_seconds = 0;
       if (plan.budget_seconds > 0) {
@@ -139,11 +141,15 @@ std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std
           outcome = trainer.run(training_seconds, validations);
         }
       } catch (const Error& error) {
-        // Old weights that cannot be trained on from leave the clean retrain.
-        const bool of_weights = error.fault() == Fault::failed || error.fault() == Fault::incompatible;
-        if (!trials[trial].start || trials[0].start || !of_weights) throw;
-        log::warning("train", str(trials[trial].origin, " is given up: ", error.what()));
-        continue;
+        // Old weights that cannot be trained on from leave the clean retrain. Hyperparameters of which a seed diverges
+        // are none to serve: its other seeds would be judged as if it had not.
+        const bool of_weights = trials[trial].start && error.fault() == Fault::incompatible;
+        if (dynamic_cast<const Diverged*>(&error) == nullptr && !of_weights) throw;
+        given_up = std::current_exception();
+        log::warning("train",
+                     str(trials[trial].origin, " is given up at seed ", settings.run.seed, ": ", error.what()));
+        std::erase_if(contenders, [trial](const Contender& contender) { return contender.trial == trial; });
+        break;
       }
       Json making = making_of(trials[trial], settings);
       contenders.push_back({trial,
@@ -163,6 +169,7 @@ std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std
       take_served_form(added, trials[trial]);
     }
   }
+  if (contenders.empty()) std::rethrow_exception(given_up);
   return contenders;
 }
 

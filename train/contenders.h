@@ -37,7 +37,8 @@ inline constexpr const char* kTrialRun = "trial-";
 // Trains every trial's hyperparameters from `seeds` seeds (the settings' and those after it), one after the other, in
 // equal shares of the time budget that is left. directory: of the run; a single contender's run is the directory
 // itself, those of several lie below it. One that a process that died left there goes on from its checkpoint. A signal
-// ends it: the last contender is the one that was interrupted.
+// ends it: the last contender is the one that was interrupted. A trial of which a training diverges is given up, with
+// its other seeds; throws what the last one did where none is left.
 std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std::int64_t seeds,
                                         const std::filesystem::path& directory, Profile& profile);
 

@@ -18,6 +18,7 @@ namespace ristretto::train {
 namespace {
 
 constexpr std::chrono::seconds kMeeting{300};  // until all have come
+constexpr std::chrono::hours kTurn{12};        // while the first one validates, or a slower machine computes
 constexpr std::size_t kPiece = 4 << 20;        // bytes: the store takes no more than 8 MiB at once
 
 std::string variable(const char* name) {
@@ -59,8 +60,11 @@ struct ProcessGroup::Connection {
   int rank = 0, size = 1;
   c10::intrusive_ptr<c10d::TCPStore> store;
   std::uint64_t turn = 0;
+  std::string start = "0";  // torchrun's store outlives the processes that it starts again
 
-  static std::string key(std::uint64_t turn, int rank) { return str("ristretto/", turn, "/", rank); }
+  std::string key(std::uint64_t of_turn, int of_rank) const {
+    return str("ristretto/", start, "/", of_turn, "/", of_rank);
+  }
 
   // The bytes of all, in order of rank; at most kPiece.
   std::vector<std::vector<std::uint8_t>> exchange(std::vector<std::uint8_t> own) {
@@ -118,6 +122,9 @@ std::unique_ptr<ProcessGroup> ProcessGroup::of_environment() {
   out->connection_->size = size;
   out->connection_->store =
       talking([&] { return c10::make_intrusive<c10d::TCPStore>(variable("MASTER_ADDR"), options); });
+  if (const char* count = std::getenv("TORCHELASTIC_RESTART_COUNT")) out->connection_->start = count;
+  out->any(false);  // all have come
+  out->connection_->store->setTimeout(kTurn);
   return out;
 }
 

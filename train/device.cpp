@@ -5,6 +5,9 @@
 #include <ATen/Parallel.h>
 #include <torch/headeronly/version.h>
 
+#include <algorithm>
+#include <cstdlib>
+
 #include "platform/error.h"
 #include "platform/text.h"
 
@@ -17,12 +20,19 @@ constexpr bool kGpuKernels = true;
 constexpr bool kGpuKernels = false;
 #endif
 
+// torchrun's processes on one machine have a GPU each, as long as there are as many.
+c10::DeviceIndex own_gpu() {
+  const char* const rank = std::getenv("WORLD_SIZE") == nullptr ? nullptr : std::getenv("LOCAL_RANK");
+  const int number = rank == nullptr ? 0 : parse_number<int>(rank).value_or(0);
+  return static_cast<c10::DeviceIndex>(std::max(0, number) % std::max<int>(1, at::accelerator::deviceCount()));
+}
+
 }  // namespace
 
 c10::Device device_of(const std::string& name) {
   const bool gpu_found = kGpuKernels && at::hasCUDA();
   if (name == "cpu" || (name == "auto" && !gpu_found)) return at::kCPU;
-  if (name == "auto") return {at::kCUDA, 0};
+  if (name == "auto") return {at::kCUDA, own_gpu()};
   if (name != "cuda" && name != "hip") {
     throw Error(Fault::usage, str("--device is '", name, "', expected auto, cpu, cuda or hip"));
   }
@@ -34,7 +44,7 @@ c10::Device device_of(const std::string& name) {
     throw Error(Fault::usage, str("--device is ", name, ", but LibTorch sees no such device"),
                 "check the driver (nvidia-smi, rocminfo), or use --device cpu");
   }
-  return {at::kCUDA, 0};
+  return {at::kCUDA, own_gpu()};
 }
 
 std::string describe(c10::Device device) {

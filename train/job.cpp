@@ -1,5 +1,6 @@
 #include "train/job.h"
 
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/tanh.h>
@@ -60,6 +61,7 @@ void prepare_machine(const Settings& settings) {
     at::set_num_threads(static_cast<int>(std::min(settings.run.threads, cores)));
   }
   const c10::Device device = device_of(settings.run.device);
+  if (device.index() > 0) at::accelerator::setDeviceIndex(device.index());  // kernels go to the thread's own
   log::info("train", str("device: ", describe(device), ", ", settings.run.precision));
 }
 

@@ -11,6 +11,7 @@
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/text.h"
+#include "release/sha256.h"
 
 namespace ristretto::train {
 namespace {
@@ -111,15 +112,15 @@ Objective::Objective(ObjectiveKind kind, const Settings& settings, std::int64_t 
   bars_ = market.bars_in_segments();
   last_time_ = data.splits.validation.last_time;
   const RunSettings& run = settings.run;
-  const at::Tensor prices = market.price.narrow(0, 0, market.segments.back().end);  // later ones are not seen
   experiment_ = str(bars_, " bars from ", iso_utc(data.splits.train.first_time), " to ", iso_utc(last_time_),
-                    ", sum of prices ", prices.sum(at::kDouble).item<double>(), "; ", run.assets, "; ", run.features,
-                    "; serving ", run.serving, ", capital ", run.initial_capital, ", fee ", run.fee_fraction,
-                    ", steps ", run.steps, ", portfolios ", run.portfolios, ", episode bars ", run.episode_bars, ", ",
-                    run.precision, ", seed ", run.seed, ", lookback up to ", largest_lookback);
+                    ", sum of prices ", market.price_sum(market.segments.back().end), "; ", run.assets, "; ",
+                    run.features, "; serving ", run.serving, ", capital ", run.initial_capital, ", fee ",
+                    run.fee_fraction, ", steps ", run.steps, ", portfolios ", run.portfolios, ", episode bars ",
+                    run.episode_bars, ", ", run.precision, ", seed ", run.seed, ", lookback up to ", largest_lookback);
   // Left out where there are none: studies from before they could be given measure the same.
   if (run.slippage_fraction > 0) experiment_ += str(", slippage ", run.slippage_fraction);
   if (run.spread_fraction > 0) experiment_ += str(", spread ", run.spread_fraction);
+  if (!run.pretrained.empty()) experiment_ += ", encoder " + release::sha256_of_file(run.pretrained).substr(0, 16);
   if (splits != SplitKind::combinatorial) experiment_ += str(", splits ", name_of(splits));
   const std::int64_t purge = std::max<std::int64_t>(kPurgeBars, largest_lookback - 1);
   const auto cut = [&] {

@@ -203,6 +203,8 @@ class Worker {
       try {
         parts.push_back(shared_.objective.measure(settings, part));
       } catch (const Error& error) {
+        // What check() cannot see without the bars: an agent that could not trade, a network beyond the memory.
+        if (error.fault() == Fault::usage) return refuse(trial, error.what());
         if (error.fault() != Fault::failed) throw;
         return diverged(trial, parts, error.what());
       }

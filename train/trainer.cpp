@@ -111,7 +111,6 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
   const Stopwatch watch;
   RunLog run_log(s.directory, !s.background);
   const auto signal_now = [&] { return s.background ? 0 : interrupt_requested(); };
-  EpisodeReturns returns;
   Stopwatch since_checkpoint, since_validation;
   double validation_seconds = 0;
   std::int64_t validated_at = -1;
@@ -130,7 +129,9 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
   int signal = 0;
   // How much of the run is over.
   const auto by_steps = [&] { return static_cast<double>(s.environment_steps) / static_cast<double>(s.plan.steps); };
-  const auto by_time = [&] { return seconds_left > 0 ? watch.seconds() / seconds_left : 0.0; };
+  // What was interrupted goes on with its schedule, what had ended begins one.
+  const double begun = s.progress < 1 ? s.progress : 0;
+  const auto by_time = [&] { return seconds_left > 0 ? begun + (1 - begun) * watch.seconds() / seconds_left : 0.0; };
   const auto progress = [&] { return std::max(by_steps(), by_time()); };
   // Goes up with each part of either.
   const auto part = [&] {
@@ -170,8 +171,9 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
     }
     const double fraction = s.of_first(progress());  // clocks differ, and it sets the learning rate
     const Stopwatch iterating;
-    const Scalars scalars = s.iterate(fraction, returns, keep_going);
+    const Scalars scalars = s.iterate(fraction, keep_going);
     ++done_here;
+    s.progress = progress();
     run_log.update(s.iteration, s.environment_steps, scalars);
 
     const double rate = static_cast<double>(s.plan.samples) / iterating.seconds();

@@ -13,6 +13,7 @@
 #include "agents/policy.h"
 #include "agents/ppo.h"
 #include "env/environment.h"
+#include "platform/error.h"
 #include "release/start.h"
 #include "train/data_parallel.h"
 #include "train/profile.h"
@@ -53,6 +54,12 @@ struct Snapshot {
   std::int64_t iteration = 0;
 };
 
+// Loss, gradients, weights or actions are not finite, or the training stands still: the same again would do the same.
+class Diverged : public Error {
+ public:
+  Diverged(const std::string& message, std::string hint) : Error(Fault::failed, message, std::move(hint)) {}
+};
+
 struct Outcome {
   explicit Outcome(Snapshot kept) : best(std::move(kept)) {}
 
@@ -88,8 +95,8 @@ class Trainer {
   // Begins with a deployment's weights instead of new ones; before run(). Throws as begin_from() does.
   void start_from(const release::Start& start);
   // Until the steps are done, the time is up or a signal came; saves before it returns. seconds_left: wall time for
-  // this and for `validations_after` further runs of the validation's length, 0: no limit. Throws Error(failed) when
-  // loss or weights are not finite, the last good checkpoint kept.
+  // this and for `validations_after` further runs of the validation's length, 0: no limit. Throws Diverged, the last
+  // good checkpoint kept.
   Outcome run(double seconds_left, double validations_after = 0);
 
   const Plan& plan() const;

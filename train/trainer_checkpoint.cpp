@@ -39,7 +39,7 @@ std::string Trainer::State::bars_identity() const {
   if (!market.time.empty()) {
     out += str(", ", iso_utc(market.time.front()), " to ", iso_utc(market.time[static_cast<std::size_t>(rows - 1)]));
   }
-  return out + str(", sum of prices ", market.price.narrow(0, 0, rows).sum(at::kDouble).item<double>());
+  return out + str(", sum of prices ", market.price_sum(rows));
 }
 
 void Trainer::State::save() {
@@ -53,6 +53,7 @@ void Trainer::State::save() {
   agents::add_prefixed(checkpoint.tensors, "normalizer/", normalizer.state());
   agents::add_prefixed(checkpoint.tensors, "rewards/", rewards.state());
   agents::add_prefixed(checkpoint.tensors, "environment/", environment.state());
+  agents::add_prefixed(checkpoint.tensors, "episodes/", episodes.state());
   if (best) {
     agents::add_prefixed(checkpoint.tensors, "best_actor/", named(best->policy.actor));
     agents::add_prefixed(checkpoint.tensors, "best_critic/", named(best->policy.critic));
@@ -66,6 +67,10 @@ void Trainer::State::save() {
   checkpoint.fields["environment_steps"] = str(environment_steps);
   checkpoint.fields["optimizer_steps"] = str(optimizer_steps);
   checkpoint.fields["seconds"] = str(seconds);
+  checkpoint.fields["progress"] = str(progress);
+  std::vector<std::string> shares;
+  for (const double share : reward_term_shares) shares.push_back(str(share));
+  checkpoint.fields["reward_term_shares"] = join(shares, " ");
   for (const agents::Row& row : agents::table()) {
     checkpoint.fields[str("hyperparameter/", row.name)] = agents::text_of(agents::get(settings.hyperparameters, row));
   }
@@ -126,6 +131,15 @@ agents::Checkpoint Trainer::State::restore_networks() {
   environment_steps = parse_number<std::int64_t>(field("environment_steps")).value_or(0);
   optimizer_steps = parse_number<std::int64_t>(field("optimizer_steps")).value_or(0);
   seconds = parse_number<double>(field("seconds")).value_or(0);
+  // Runs from before there were these go on without them.
+  const auto newer = [&](const char* name) {
+    const auto found = checkpoint.fields.find(name);
+    return found == checkpoint.fields.end() ? std::string() : found->second;
+  };
+  progress = parse_number<double>(newer("progress")).value_or(0);
+  for (const std::string& share : split(newer("reward_term_shares"), ' ')) {
+    if (const auto number = parse_number<double>(share)) reward_term_shares.push_back(*number);
+  }
   if (checkpoint.fields.count("best_score") > 0) {
     Snapshot found{copy_of(policy), normalizer, 0, 0};
     copy_into(found.policy.actor, agents::with_prefix(checkpoint.tensors, "best_actor/"), "best actor");
@@ -143,6 +157,7 @@ void Trainer::State::restore() {
   optimizer.restore(agents::with_prefix(checkpoint.tensors, "adam/"));
   rewards.restore(agents::with_prefix(checkpoint.tensors, "rewards/"));
   environment.restore(agents::with_prefix(checkpoint.tensors, "environment/"));
+  episodes.restore(agents::with_prefix(checkpoint.tensors, "episodes/"));
   if (iteration > 0) environment.take_reward_terms();  // of the first rollout, and noted then
 }
 

@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/record_function.h>
 
 #include <algorithm>
@@ -116,6 +117,17 @@ void EpisodeReturns::add(const at::Tensor& reward, const at::Tensor& ended) {
   }
 }
 
+agents::NamedTensors EpisodeReturns::state() const {
+  return {{"sum", at::tensor(at::ArrayRef(sum))}, {"length", at::tensor(at::ArrayRef(length))}};
+}
+
+void EpisodeReturns::restore(const agents::NamedTensors& saved) {
+  for (const auto& [name, tensor] : saved) {
+    const double* const numbers = tensor.const_data_ptr<double>();
+    (name == "sum" ? sum : length).assign(numbers, numbers + tensor.numel());
+  }
+}
+
 Trainer::State::State(const Settings& s, const env::Market& train, const env::Market& market, c10::Device d,
                       std::filesystem::path dir, Validate v, Profile& p, bool in_background, ProcessGroup* processes)
     : group(processes),
@@ -186,8 +198,7 @@ Outcome Trainer::State::outcome(const std::string& ended, int signal) const {
   return out;
 }
 
-Scalars Trainer::State::iterate(double fraction_done, EpisodeReturns& returns,
-                                const std::function<bool()>& keep_going) {
+Scalars Trainer::State::iterate(double fraction_done, const std::function<bool()>& keep_going) {
   const agents::Hyperparameters& hp = settings.hyperparameters;
   profile.enter("rollout");
   const Stopwatch watch;
@@ -195,12 +206,12 @@ Scalars Trainer::State::iterate(double fraction_done, EpisodeReturns& returns,
       agents::collect(environment, policy, normalizer, plan.horizon, static_cast<std::uint64_t>(settings.run.seed),
                       iteration * plan.horizon, first_portfolio(), ppo.settings().bf16, ppo.settings().micro_batch);
   if (any(environment.take_bad_action())) {
-    throw Error(Fault::failed, str("the policy gave an action that is not finite at iteration ", iteration + 1),
-                "the last good checkpoint is kept; a smaller --learning-rate or --max-grad-norm may help");
+    throw Diverged(str("the policy gave an action that is not finite at iteration ", iteration + 1),
+                   "the last good checkpoint is kept; a smaller --learning-rate or --max-grad-norm may help");
   }
   if (group != nullptr) rollout = group->gather(rollout);
   const at::Tensor ended = rollout.terminated.logical_or(rollout.truncated);
-  returns.add(rollout.reward, ended);
+  episodes.add(rollout.reward, ended);
   if (iteration == 0) note_reward_terms();
   const at::Tensor normalized = rewards.normalize(rollout.reward, ended);
   profile.enter("update");
@@ -209,8 +220,7 @@ Scalars Trainer::State::iterate(double fraction_done, EpisodeReturns& returns,
       ppo.update(rollout, normalized, learning_rate, hp.clip_range, static_cast<std::uint64_t>(settings.run.seed),
                  iteration, keep_going);
   if (!metrics.finite) {
-    throw Error(
-        Fault::failed,
+    throw Diverged(
         str("loss, gradients or weights are not finite at iteration ", iteration + 1, " (policy loss ",
             metrics.policy_loss, ", value loss ", metrics.value_loss, ", gradient norm ", metrics.gradient_norm, ")"),
         "the last good checkpoint is kept; a smaller --learning-rate or --max-grad-norm may help");
@@ -219,8 +229,8 @@ Scalars Trainer::State::iterate(double fraction_done, EpisodeReturns& returns,
   profile.enter("other");
   frozen = metrics.optimizer_steps == 0 ? frozen + 1 : 0;
   if (frozen >= kFrozenIterations) {
-    throw Error(Fault::failed, str("training stands still: no optimiser step in ", frozen, " iterations"),
-                "a larger --kl-target lets the updates go on");
+    throw Diverged(str("training stands still: no optimiser step in ", frozen, " iterations"),
+                   "a larger --kl-target lets the updates go on");
   }
   ++iteration;
   environment_steps += rollout.samples();
@@ -229,9 +239,11 @@ Scalars Trainer::State::iterate(double fraction_done, EpisodeReturns& returns,
   const env::Accounts& accounts = environment.accounts();
   const double capital = rules_of(settings).initial_capital;
   const double steps_per_second = static_cast<double>(rollout.samples()) / watch.seconds();
-  const double episodes = static_cast<double>(std::max<std::int64_t>(1, returns.finished));
-  return {{"rollout/ep_rew_mean", returns.finished > 0 ? returns.finished_sum / episodes : std::nan("")},
-          {"rollout/ep_len_mean", returns.finished > 0 ? returns.finished_length / episodes : std::nan("")},
+  const auto mean = [&](double sum) {
+    return episodes.finished > 0 ? sum / static_cast<double>(episodes.finished) : std::nan("");
+  };
+  return {{"rollout/ep_rew_mean", mean(episodes.finished_sum)},
+          {"rollout/ep_len_mean", mean(episodes.finished_length)},
           {"rollout/rew_mean", rollout.reward.mean().item<double>()},
           {"train/learning_rate", learning_rate},
           {"train/policy_gradient_loss", metrics.policy_loss},

@@ -26,6 +26,8 @@ struct EpisodeReturns {
   std::int64_t finished = 0;
 
   void add(const at::Tensor& reward, const at::Tensor& ended);  // [horizon, N]
+  agents::NamedTensors state() const;
+  void restore(const agents::NamedTensors& saved);  // nothing: as new, for runs from before they were saved
 };
 
 struct Trainer::State {
@@ -47,9 +49,11 @@ struct Trainer::State {
   agents::Ppo ppo;
 
   std::int64_t iteration = 0, environment_steps = 0, optimizer_steps = 0;
-  double seconds = 0;  // of training, in this and earlier processes
+  double seconds = 0;   // of training, in this and earlier processes
+  double progress = 0;  // how much of the run is over, by steps or by the time that it had
   std::optional<Snapshot> best;
   std::vector<double> reward_term_shares;
+  EpisodeReturns episodes;
   int frozen = 0;
 
   State(const Settings& s, const env::Market& train, const env::Market& market, c10::Device d,
@@ -75,7 +79,7 @@ struct Trainer::State {
   void note_reward_terms();
   void validate_now(RunLog& run_log);
   // One iteration; returns its figures.
-  Scalars iterate(double fraction_done, EpisodeReturns& returns, const std::function<bool()>& keep_going);
+  Scalars iterate(double fraction_done, const std::function<bool()>& keep_going);
   Outcome outcome(const std::string& ended, int signal) const;
 
   // trainer_checkpoint.cpp
