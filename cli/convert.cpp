@@ -28,7 +28,7 @@ int convert(const Arguments& arguments) {
   for (const train::Given& given : options.given()) settings.apply(given);
 
   release::ConvertRequest request;
-  request.source = options.get("PATH");
+  request.source = existing_model(options.get("PATH"));
   const auto to = options.find("to"), out = options.find("out");
   if (!to)
     throw Error(Fault::usage, "ristretto convert needs --to LAYOUT", "alpaca-14 is what today's trader observes");

@@ -98,7 +98,7 @@ int evaluate(const Arguments& arguments) {
     }
   }
 
-  const release::Model model = release::load(options.get("PATH"));
+  const release::Model model = release::load(existing_model(options.get("PATH")));
   std::optional<env::Layout> layout = release::served_layout(model);
   if (!layout) {
     layout = release::own_layout(model);  // that of its training, which nothing serves any more

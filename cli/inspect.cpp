@@ -59,7 +59,7 @@ int inspect(const Arguments& arguments) {
     if (!how.trial) throw Error(Fault::usage, str("--trial is '", *text, "', expected a number"));
   }
   if (const auto list = options.find("assets")) how.assets = split(*list, ',');
-  const std::string path = options.get("PATH");
+  const std::string path = existing_model(options.get("PATH")).string();
   std::vector<release::Inspection> found;
   for (const auto& model : release::models_under(path)) found.push_back(release::inspect(model, how));
 

@@ -16,7 +16,8 @@ int list(const Arguments& arguments) {
   options.value("deployments", "DIR", "[deployments]");
   options.flag("check", "re-hash every version; exit code 4 where something is wrong");
   if (!options.parse(arguments)) return 0;
-  const release::VersionStore store(options.get("deployments", "deployments"));
+  const std::filesystem::path deployments = existing_deployments(options);
+  const release::VersionStore store(deployments);
   release::Json document = release::Json::array();
   std::vector<std::string> problems;
   for (const std::string& name : store.names()) {
@@ -80,7 +81,7 @@ int list(const Arguments& arguments) {
   } else {
     for (const std::string& problem : problems) std::printf("problem: %s\n", problem.c_str());
     if (options.has("check") && problems.empty()) std::printf("every version is as it was written\n");
-    if (document.empty()) std::printf("nothing is deployed in %s\n", options.get("deployments", "deployments").c_str());
+    if (document.empty()) std::printf("nothing is deployed in %s\n", deployments.c_str());
   }
   return problems.empty() ? 0 : static_cast<int>(Fault::incompatible);
 }

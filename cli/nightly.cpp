@@ -34,7 +34,7 @@ int nightly(const Arguments& arguments) {
 
   train::NightlyRequest request;
   if (const auto names = options.find("NAMES")) request.names = split(*names, ',');
-  request.deployments = directory(options, "deployments");
+  request.deployments = existing_deployments(options);
   request.runs = directory(options, "runs");
   request.source = study_of(options);
   request.seeds = positive_number(options, "seeds");

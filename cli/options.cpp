@@ -222,6 +222,24 @@ std::filesystem::path directory(const Options& options, const std::string& optio
   return path;
 }
 
+std::filesystem::path existing_deployments(const Options& options) {
+  std::filesystem::path path = directory(options, "deployments");
+  if (!std::filesystem::exists(path)) {
+    throw Error(Fault::usage, str("there is no directory ", path.string()),
+                "go where it is, or name it with --deployments; the first retrain makes it");
+  }
+  return path;
+}
+
+std::filesystem::path existing_model(const std::string& path) {
+  if (std::filesystem::exists(std::filesystem::symlink_status(path))) return path;
+  const std::filesystem::path deployed = std::filesystem::path("deployments") / path;
+  throw Error(Fault::usage, str("there is no ", path),
+              std::filesystem::exists(deployed)
+                  ? str("did you mean ", deployed.string(), "?")
+                  : "a model is named by its directory or file, such as deployments/NAME");
+}
+
 std::string recorded_command(const std::string& name, const std::vector<std::string>& arguments) {
   std::string command = "ristretto " + name;
   for (const std::string& argument : arguments) command += " " + studies::without_password(argument);

@@ -59,6 +59,10 @@ std::int64_t whole_number(const Options& options, const std::string& option, std
 std::int64_t positive_number(const Options& options, const std::string& option, std::int64_t otherwise = 1);
 // Of the option, or the one of its name; it need not be there yet. Throws Error(usage) where a file is in its place.
 std::filesystem::path directory(const Options& options, const std::string& option);
+// Of --deployments. Throws Error(usage) where it is not there: a mistyped one would be one without models.
+std::filesystem::path existing_deployments(const Options& options);
+// Throws Error(usage) where nothing is at `path`.
+std::filesystem::path existing_model(const std::string& path);
 
 // "ristretto sweep --storage ...", for studies and manifests: as typed, but for the password of a database.
 std::string recorded_command(const std::string& name, const std::vector<std::string>& arguments);

@@ -25,7 +25,7 @@ int predict(const Arguments& arguments) {
   if (!states_file || !out)
     throw Error(Fault::usage, "ristretto predict needs --states FILE and --out FILE",
                 "--states states.npz --out actions.npz");
-  const release::Model model = release::load(options.get("PATH"));
+  const release::Model model = release::load(existing_model(options.get("PATH")));
   const formats::NamedArrays arrays = formats::read_npz(*states_file);
   const formats::Array* states = formats::find(arrays, "states");
   if (states == nullptr)

@@ -23,7 +23,7 @@ int prune(const Arguments& arguments) {
   if (!options.has("keep")) throw Error(Fault::usage, "ristretto prune needs --keep K", "--keep 5");
   const std::int64_t keep = positive_number(options, "keep");
   const bool dry_run = options.has("dry-run");
-  release::VersionStore store(options.get("deployments", "deployments"));
+  release::VersionStore store(existing_deployments(options));
   const auto name = options.find("NAME");
   if (name) store.require_deployed(*name);
   const std::vector<std::string> names = name ? std::vector{*name} : store.names();

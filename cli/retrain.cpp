@@ -53,7 +53,7 @@ int retrain(const Arguments& arguments) {
   std::shared_ptr<const release::Start> start;
   std::vector<train::Given> given = options.given();
   if (const auto from = options.find("from"); from && *from != "deployment") {
-    start = std::make_shared<const release::Start>(release::start_of(release::load(*from)));
+    start = std::make_shared<const release::Start>(release::start_of(release::load(existing_model(*from))));
     if (std::any_of(given.begin(), given.end(),
                     [](const auto& entry) { return entry.name == "pretrained" && !entry.text.empty(); })) {
       throw Error(Fault::usage, "--from and --pretrained both say what the encoder begins with",

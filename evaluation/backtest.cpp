@@ -145,7 +145,7 @@ Backtest backtest(const env::Market& market, const env::Layout& layout, const en
 }
 
 Backtest hold(const env::Market& market, const env::Layout& layout, const env::Rules& rules,
-              const std::vector<double>& weights) {
+              const std::vector<double>& weights, Purchase purchase) {
   const std::int64_t n = layout.assets_count();
   assert(static_cast<std::int64_t>(weights.size()) == n);
   Backtest out = opened(market, rules);
@@ -156,14 +156,15 @@ Backtest hold(const env::Market& market, const env::Layout& layout, const env::R
   double value_sum = 0;
   std::vector<double> units(static_cast<std::size_t>(n));
   for (const env::Segment& window : out.windows) {
+    const std::int64_t first_row = window.begin + env::first_step(rules.lookback);
+    const std::int64_t bought_row = purchase == Purchase::first_price ? window.begin : first_row;
     for (std::int64_t i = 0; i < n; ++i) {
       const double spent = weights[i] * rules.initial_capital / (1 + env::cost_fraction(rules));
-      units[i] = spent / price_at[window.begin * n + i];
+      units[i] = spent / price_at[bought_row * n + i];
       out.traded_value += spent;
       out.orders += spent > 0 ? 1 : 0;
     }
     double before = rules.initial_capital;
-    const std::int64_t first_row = window.begin + env::first_step(rules.lookback);
     for (std::int64_t step = 0; step < steps_of(window, rules.lookback); ++step) {
       const double* now_price = price_at + (first_row + step + 1) * n;
       double now = 0;

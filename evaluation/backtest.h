@@ -43,10 +43,13 @@ struct Backtest {
 Backtest backtest(const env::Market& market, const env::Layout& layout, const env::Rules& rules, const Actor& actor,
                   bool keep_actions = false);
 
-// `weights` of the initial capital put into each asset at a window's first price, with costs, and held: equal ones are
-// the environment's E. Its first return holds the costs and the prices' way through the first lookback. Same windows as
-// backtest().
+// When what is held was bought: when an agent first decides, so that both have the same bars, or, as the environment's
+// E, at a window's first price, so that the first return has the prices' way through the first lookback too.
+enum class Purchase { first_decision, first_price };
+
+// `weights` of the initial capital put into each asset, with costs, and held. Its first return holds the costs. Same
+// windows as backtest().
 Backtest hold(const env::Market& market, const env::Layout& layout, const env::Rules& rules,
-              const std::vector<double>& weights);
+              const std::vector<double>& weights, Purchase purchase = Purchase::first_decision);
 
 }  // namespace ristretto::evaluation

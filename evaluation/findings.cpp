@@ -28,7 +28,7 @@ std::string seen_in_training(const Findings& findings) {
 }
 
 std::string needed_in_words(const TrackRecord& record) {
-  if (!record.needed) return "none are enough: it is not above 0";
+  if (!record.needed) return "more bars than there can be: it is not above 0";
   return str(with_thousands(std::llround(std::ceil(*record.needed))), " bars at 95 % confidence; there are ",
              with_thousands(record.bars));
 }

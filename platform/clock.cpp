@@ -108,31 +108,23 @@ std::optional<std::int64_t> parse_utc(const std::string& text) {
 }
 
 std::optional<double> parse_duration(const std::string& text) {
-  if (text.empty()) return std::nullopt;
-  double unit = 1;
-  std::string digits = text;
-  switch (text.back()) {
-    case 's':
-      digits.pop_back();
-      break;
-    case 'm':
-      unit = 60;
-      digits.pop_back();
-      break;
-    case 'h':
-      unit = 3600;
-      digits.pop_back();
-      break;
-    case 'd':
-      unit = 86400;
-      digits.pop_back();
-      break;
-    default:
-      break;
+  std::string rest = text;
+  std::erase(rest, ' ');
+  double sum = 0;
+  for (bool first = true; first || !rest.empty(); first = false) {
+    const std::size_t end = std::min(rest.find_first_not_of("0123456789."), rest.size());
+    const auto value = parse_number<double>(rest.substr(0, end));
+    double unit = 1;
+    if (end < rest.size()) {
+      unit = rest[end] == 's' ? 1 : rest[end] == 'm' ? 60 : rest[end] == 'h' ? 3600 : rest[end] == 'd' ? 86400 : 0;
+    } else if (!first) {
+      return std::nullopt;  // "6m30" may be 6 minutes and a half, or half an hour and 6 of something
+    }
+    if (!value || !std::isfinite(*value) || unit == 0) return std::nullopt;
+    sum += *value * unit;
+    rest.erase(0, end + 1);
   }
-  const auto value = parse_number<double>(digits);
-  if (!value || !std::isfinite(*value) || *value <= 0) return std::nullopt;
-  return *value * unit;
+  return sum > 0 ? std::optional(sum) : std::nullopt;
 }
 
 std::string duration_text(double seconds) {

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -66,6 +67,18 @@ void sync_tree(const fs::path& directory) {
     }
   }
   sync_path(directory);
+}
+
+void require_own(const fs::path& directory) {
+  const auto require = [&](const fs::path& path) {
+    struct stat status {};
+    if (lstat(path.c_str(), &status) != 0) fail(path, "read", errno);
+    if (geteuid() == 0 || status.st_uid == geteuid()) return;
+    throw Error(Fault::failed, str(path.string(), " belongs to another user, so it cannot be made read-only"),
+                "sudo chown -R $USER " + directory.string());
+  };
+  require(directory);
+  for (const auto& entry : fs::recursive_directory_iterator(directory)) require(entry.path());
 }
 
 void make_read_only(const fs::path& directory) {

@@ -10,6 +10,8 @@ namespace ristretto::release {
 void make_directories(const std::filesystem::path& directory);
 // fsync of every file and directory below, then of the directory itself.
 void sync_tree(const std::filesystem::path& directory);
+// Throws Error(failed) where a part of it belongs to another user, who alone may change its mode.
+void require_own(const std::filesystem::path& directory);
 // Files 0444, directories 0555.
 void make_read_only(const std::filesystem::path& directory);
 // Removes a directory and all in it, read-only or not; nothing where it is absent.

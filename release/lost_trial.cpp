@@ -12,8 +12,32 @@
 namespace ristretto::release {
 namespace {
 
+// Number by number, for Python's NaN and infinity are no JSON.
 Json json_of(const formats::Json& value) {
-  return Json::parse(formats::write_json(value), nullptr, /*allow_exceptions=*/false);
+  using Kind = formats::Json::Kind;
+  switch (value.kind) {
+    case Kind::null:
+      return nullptr;
+    case Kind::boolean:
+      return value.boolean;
+    case Kind::integer:
+      return value.integer;
+    case Kind::real:
+      return value.real;
+    case Kind::text:
+      return value.text;
+    case Kind::array: {
+      Json items = Json::array();
+      for (const formats::Json& item : value.items) items.push_back(json_of(item));
+      return items;
+    }
+    case Kind::object: {
+      Json members = Json::object();
+      for (const auto& [key, member] : value.members) members[key] = json_of(member);
+      return members;
+    }
+  }
+  return nullptr;
 }
 
 Trial trial_of(const studies::Trial& stored) {

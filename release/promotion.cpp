@@ -46,6 +46,7 @@ class VersionStore::Change {
   void adopt() {
     if (store_.slot(name_).kind != Slot::Kind::directory) return;
     const fs::path directory = store_.root_ / name_;
+    require_own(directory);
     const Json files = files_of(directory);
     const std::string id = next_id(content_hash(files));
     Json manifest{{"schema_version", kSchemaVersion},

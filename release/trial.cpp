@@ -16,11 +16,14 @@ using Kind = PickleValue::Kind;
 
 constexpr std::size_t kTrialLimitBytes = std::size_t{64} << 20;
 constexpr int kNestingLimit = 64;  // a pickle may contain itself
+constexpr int kMostVisits = 1'000'000;
 
-Json json_of(const PicklePointer& value, const std::string& origin, int depth = 0) {
+// visits: what may still be met: a value that stands in many places is small in the file, and each place is met.
+Json json_of(const PicklePointer& value, const std::string& origin, int& visits, int depth = 0) {
   if (depth > kNestingLimit) {
     throw Error(Fault::incompatible, str(origin, " is nested deeper than ", kNestingLimit, " levels"));
   }
+  if (--visits < 0) throw Error(Fault::incompatible, str(origin, " holds more than ", kMostVisits, " values"));
   if (value == nullptr) return nullptr;
   switch (value->kind) {
     case Kind::none:
@@ -37,19 +40,20 @@ Json json_of(const PicklePointer& value, const std::string& origin, int depth = 
     case Kind::list:
     case Kind::set: {
       Json items = Json::array();
-      for (const PicklePointer& item : value->items) items.push_back(json_of(item, origin, depth + 1));
+      for (const PicklePointer& item : value->items) items.push_back(json_of(item, origin, visits, depth + 1));
       return items;
     }
     case Kind::dict: {
       Json members = Json::object();
       for (const auto& [key, member] : value->entries) {
-        const Json name = json_of(key, origin, depth + 1);
-        members[name.is_string() ? name.get<std::string>() : line_of(name)] = json_of(member, origin, depth + 1);
+        const Json name = json_of(key, origin, visits, depth + 1);
+        members[name.is_string() ? name.get<std::string>() : line_of(name)] =
+            json_of(member, origin, visits, depth + 1);
       }
       return members;
     }
     case Kind::object:
-      return value->items.empty() ? Json("<object>") : json_of(value->items.front(), origin, depth + 1);
+      return value->items.empty() ? Json("<object>") : json_of(value->items.front(), origin, visits, depth + 1);
     case Kind::global:
       return str("<", value->text, ">");
     case Kind::bytes:
@@ -105,16 +109,17 @@ Trial read_trial(const std::filesystem::path& path) {
     return plain != nullptr ? plain : root->find("_" + name);
   };
   Trial trial;
-  const Json number = json_of(field("number"), origin), parameters = json_of(field("params"), origin);
+  int visits = kMostVisits;
+  const Json number = json_of(field("number"), origin, visits), parameters = json_of(field("params"), origin, visits);
   if (!number.is_number_integer() || !parameters.is_object()) {
     throw Error(Fault::incompatible, str(origin, ": has no number and params, expected a pickled trial"));
   }
   trial.number = number.get<std::int64_t>();
   trial.parameters = parameters;
-  const Json attributes = json_of(field("user_attrs"), origin);
+  const Json attributes = json_of(field("user_attrs"), origin, visits);
   if (attributes.is_object()) trial.user_attributes = attributes;
-  Json value = json_of(field("value"), origin);
-  if (value.is_null()) value = json_of(field("values"), origin);
+  Json value = json_of(field("value"), origin, visits);
+  if (value.is_null()) value = json_of(field("values"), origin, visits);
   if (value.is_array() && value.size() == 1) value = Json(value[0]);
   if (value.is_number()) trial.value = value.get<double>();
   return trial;

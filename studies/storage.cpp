@@ -72,6 +72,14 @@ std::unique_ptr<Storage> open_storage(const std::string& url, const StorageOptio
   return open_sqlite(existing_path(url), options);
 }
 
+bool is_there(const std::string& url) {
+  if (is_postgres(url)) return true;
+  const std::string path = url_path(url);
+  std::error_code ignored;  // what is no file is there, for open_storage to refuse
+  return std::filesystem::exists(path, ignored) &&
+         !(std::filesystem::is_regular_file(path, ignored) && std::filesystem::file_size(path, ignored) == 0);
+}
+
 std::unique_ptr<WritableStorage> open_storage_for_writing(const std::string& url, const StorageOptions& options) {
   if (is_postgres(url)) return open_postgres_for_writing(url, options);
   return open_sqlite_for_writing(existing_path(url), options);

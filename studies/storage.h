@@ -109,6 +109,9 @@ class WritableStorage : public Storage {
 // for one that is no Optuna database or of a revision that is not read here (study.md, "Revisions").
 std::unique_ptr<Storage> open_storage(const std::string& url, const StorageOptions& options = {});
 
+// Whether there is something to open: a database server, or a file that is not empty. Throws Error(usage) as url_path.
+bool is_there(const std::string& url);
+
 // Opens what is there. Beside the errors of open_storage: Error(incompatible) for a revision that is read, but not
 // written, Error(failed) for a file that may not be written.
 std::unique_ptr<WritableStorage> open_storage_for_writing(const std::string& url, const StorageOptions& options = {});

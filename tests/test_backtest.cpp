@@ -129,7 +129,7 @@ TEST_CASE("backtest: equal weights held are the environment's E") {
     const env::Market market = random_market({70, 30});
     const env::Layout layout = layout_of(market, lookback);
     const env::Rules rules = rules_of(market, lookback);
-    const Backtest held = hold(market, layout, rules, {1.0 / 3, 1.0 / 3, 1.0 / 3});
+    const Backtest held = hold(market, layout, rules, {1.0 / 3, 1.0 / 3, 1.0 / 3}, Purchase::first_price);
     env::Portfolios::Options options;
     options.windows = market.segments;
     env::Portfolios portfolios(std::make_shared<env::Market>(market), layout, rules, options);
@@ -152,6 +152,17 @@ TEST_CASE("backtest: equal weights held are the environment's E") {
     CHECK(held.orders == 6);
     CHECK(std::abs(held.fees_paid - 2 * 500 * 0.0025 / 1.0025) < kRounding);
   }
+}
+
+TEST_CASE("backtest: what is held is bought when an agent first decides") {
+  env::Market market = random_market({60});
+  market.price = market.price.clone();
+  market.price.narrow(0, 0, 2).mul_(2);  // halved before the first decision, at row 2
+  const env::Layout layout = layout_of(market, 3);
+  env::Rules rules = rules_of(market, 3);
+  const Backtest held = hold(market, layout, rules, {1, 0, 0});
+  const double before = market.price[2][0].item<double>(), after = market.price[3][0].item<double>();
+  CHECK(held.simple_returns[0] == doctest::Approx(after / before / (1 + rules.fee_fraction) - 1));
 }
 
 TEST_CASE("backtest: no return spans a gap, whatever the price does in it") {

@@ -405,7 +405,7 @@ TEST_CASE("inspect: the program's exit codes, document and commands") {
     const bool served = name == "mlp_106" || name == "ft_trial_mlp_file" || name == "broken/batch_size_index";
     CHECK(run(program + path(name.c_str()), scratch).code == (served ? 0 : 4));
   }
-  CHECK(run(program + "/absent", scratch).code == 4);
+  CHECK(run(program + "/absent", scratch).code == 2);
   CHECK(run(program + path("mlp_106") + "--trial x", scratch).code == 2);
   const Ran tree = run(program + path("") + "--json", scratch);
   CHECK(tree.code == 4);

@@ -66,7 +66,10 @@ TEST_CASE("clock: durations are read and written") {
   CHECK(parse_duration("90") == 90);
   CHECK(parse_duration("3m") == 180);
   CHECK(parse_duration("1.5h") == 5400);
-  for (const char* bad : {"", "m", "-3m", "0", "3x", "nan", "inf"}) CHECK_FALSE(parse_duration(bad));
+  CHECK(parse_duration("6m30s") == 390);
+  CHECK(parse_duration("1h 2m") == 3720);  // as duration_text() says it
+  for (const char* bad : {"", "m", "-3m", "0", "0m0s", "3x", "nan", "inf", "6m30", "1 h 2", "1..2s"})
+    CHECK_FALSE(parse_duration(bad));
   CHECK(duration_text(7.21) == "7.2s");
   CHECK(duration_text(75) == "1m 15s");
   CHECK(duration_text(3725) == "1h 2m");

@@ -211,6 +211,7 @@ TEST_CASE("sweep: walk-forward trains on the past alone, k-fold tests each group
   CHECK(folds.experiment() == pairs.experiment() + ", splits k-fold");
   SweepRequest request;
   request.splits = SplitKind::walk_forward;
+  request.trials = 1;
   const SweepResult plan = plan_of(request, settings);
   CHECK(plan.document["experiment"] == walk.experiment());
   CHECK(plan.document["trainings_a_trial"] == 12);
@@ -246,6 +247,39 @@ TEST_CASE("sweep: a study measures one experiment") {
     word = word == "--batch-size" ? "--space" : word == "1024" ? "batch_size=512,1024" : word;
   CHECK(finish(start(fixed, log)) == static_cast<int>(Fault::usage));
   CHECK(studies::open_storage(storage)->read_study("ristretto-robust").trials.size() == 1);
+}
+
+TEST_CASE("sweep: a grid ends when every point is tried, and a dry run refuses what the run would") {
+  const TemporaryDirectory directory;
+  const std::string storage = (directory.path / "sweep.db").string();
+  std::vector<std::string> sweep = small_sweep(storage, 50);
+  const auto given = [&](const char* name) { return std::find(sweep.begin(), sweep.end(), name); };
+  sweep.insert(sweep.end(), {"--sampler", "grid", "--space", "gamma=0.95,0.98"});
+  for (const agents::Row& row : agents::table()) {  // all others have one value
+    const auto space = search_space(resolve(std::nullopt, std::nullopt, {}).settings, {});
+    if (row.name == std::string("gamma") || studies::find_range(space, row.name) == nullptr) continue;
+    std::string option = "--" + std::string(row.name);
+    std::replace(option.begin(), option.end(), '_', '-');
+    if (given(option.c_str()) != sweep.end()) continue;
+    sweep.insert(sweep.end(), {option, agents::text_of(agents::get(agents::Hyperparameters{}, row))});
+  }
+  std::vector<std::string> dry = sweep;
+  dry.emplace_back("--dry-run");
+  CHECK(finish(start(dry, directory.path / "log")) == 0);
+  CHECK_FALSE(std::filesystem::exists(storage));
+  for (int again = 0; again < 2; ++again) {
+    CHECK(finish(start(sweep, directory.path / "log")) == 0);
+    const studies::Study study = studies::open_storage(storage)->read_study("ristretto-robust");
+    CHECK(study.trials.size() == 2);
+    for (const studies::Trial& trial : study.trials) CHECK(trial.state == studies::State::complete);
+  }
+  CHECK(finish(start(dry, directory.path / "log")) == 0);
+  for (const std::vector<std::string>& more :
+       {std::vector<std::string>{"--fee-fraction", "0"}, {"--start-from", "nosuch"}, {"--trials", "0"}}) {
+    std::vector<std::string> other = dry;
+    other.insert(other.end(), more.begin(), more.end());
+    CHECK(finish(start(other, directory.path / "log")) == static_cast<int>(Fault::usage));
+  }
 }
 
 TEST_CASE("sweep: a draw that cannot trade fails by itself, and the sweep goes on") {

@@ -126,8 +126,9 @@ void report_plan(const Plan& plan, const Settings& settings, double used_seconds
   log::warning(
       "train",
       str(holds, ", fewer than the ", kFewIterations, " that change a policy much: its result will say little. ",
-          "What would fit: --time-budget ", duration_text(used_seconds + plan.predicted_seconds * kFewIterations * 1.1),
-          ", or --net-dimension ", std::max<std::int64_t>(64, width), ", or --batch-size ",
+          "What would fit: --time-budget ",
+          std::ceil((used_seconds + plan.predicted_seconds * kFewIterations * 1.1) / 60), "m", ", or --net-dimension ",
+          std::max<std::int64_t>(64, width), ", or --batch-size ",
           std::max<std::int64_t>(64, static_cast<std::int64_t>(static_cast<double>(hp.batch_size) * share) / 64 * 64),
           " with as many fewer --portfolios"));
 }

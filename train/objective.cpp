@@ -146,8 +146,10 @@ double Objective::reference_on(const env::Market& test, const Settings& settings
   const env::Layout layout = layout_of(held);
   const std::size_t assets = layout.assets.size();
   const env::Rules rules = evaluation::with_costs(rules_of(held), kind_ == ObjectiveKind::robust ? kCostFactor : 0);
+  // As the values of all studies so far were measured.
   const evaluation::Backtest reference =
-      evaluation::hold(test, layout, rules, std::vector<double>(assets, 1.0 / static_cast<double>(assets)));
+      evaluation::hold(test, layout, rules, std::vector<double>(assets, 1.0 / static_cast<double>(assets)),
+                       evaluation::Purchase::first_price);
   return kind_ == ObjectiveKind::robust ? evaluation::metrics_of(reference).sharpe
                                         : sharpe_of_study(reference.log_returns);
 }

@@ -117,6 +117,12 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
   // Judge the candidate: the served form of the weights, on bars that nothing has seen.
   profile.enter("judging");
   Contender& chosen = contenders[choose(contenders)];
+  if (chosen.outcome.optimizer_steps == 0) {  // else a look at the hold-out would be spent on random weights
+    throw Error(Fault::failed,
+                str("the time was up before the first update ended (", chosen.outcome.ended,
+                    "): nothing was learned, and nothing is judged"),
+                str("give more time, or train on: ristretto train --resume --run ", chosen.directory.string()));
+  }
   const Resolved& resolved = trials[chosen.trial];
   const std::string label = label_of(std::filesystem::canonical(run_directory));
   Candidate candidate{

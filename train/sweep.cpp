@@ -56,9 +56,15 @@ void mark(studies::WritableStorage& storage, std::int64_t study, const SweepRequ
   write(kExperiment, objective.experiment());
 }
 
-// The study that trials are added to, made where it is not there, and what is said about it.
-studies::Study open_study(studies::WritableStorage& storage, const SweepRequest& request, const Settings& settings,
-                          const Objective& objective) {
+struct Target {
+  std::string name;
+  std::optional<studies::Study> study;  // as it is there
+  bool of_another_kind = false;         // its marks are another's and stay as they are; each trial has its own
+};
+
+// The study that trials are to be added to, and what is said about it. Throws Error(usage) where it measures another
+// experiment.
+Target target_of(studies::Storage& storage, const SweepRequest& request, const Objective& objective) {
   const std::string marker = objective_text(request.objective);
   std::string name = request.study_name.empty() ? str("ristretto-", name_of(request.objective)) : request.study_name;
   const std::vector<std::string> names = storage.study_names();
@@ -86,24 +92,48 @@ studies::Study open_study(studies::WritableStorage& storage, const SweepRequest&
       log::info("train", str("the bars or settings are others than before; the trials go to '", name, "'"));
     }
   }
-  const bool made = !exists();
-  const std::int64_t id = storage.create_study(name, {studies::Direction::maximize}, studies::IfExists::reuse);
-  studies::Study study = storage.read_study(name);
-  if (request.continue_study && has_finished_trials(study) &&
-      text_attribute(study, studies::kObjectiveAttribute) != marker) {
-    return study;  // another's marks stay as they are; each trial has its own
+  Target target{name, std::nullopt, false};
+  if (!exists()) {
+    log::info("train", str("study '", name, "' is new"));
+    return target;
   }
-  const std::string experiment = text_attribute(study, kExperiment);
+  target.study = storage.read_study(name);
+  log::info("train", str("study '", name, "' goes on: ", target.study->trials.size(), " trials"));
+  target.of_another_kind = request.continue_study && has_finished_trials(*target.study) &&
+                           text_attribute(*target.study, studies::kObjectiveAttribute) != marker;
+  const std::string experiment = target.of_another_kind ? "" : text_attribute(*target.study, kExperiment);
   if (!experiment.empty() && experiment != objective.experiment()) {
     throw Error(Fault::usage,
                 str("study '", name, "' measures another experiment: [", experiment, "], now it would be [",
                     objective.experiment(), "]"),
                 "sweep with the same bars and settings, or into another --study-name");
   }
-  if (experiment.empty()) mark(storage, id, request, settings, objective);
-  log::info("train", made ? str("study '", name, "' is new")
-                          : str("study '", name, "' goes on: ", study.trials.size(), " trials"));
-  return storage.read_study(name);
+  return target;
+}
+
+// The target, made where it is not there and marked.
+studies::Study open_study(studies::WritableStorage& storage, const SweepRequest& request, const Settings& settings,
+                          const Objective& objective) {
+  const Target target = target_of(storage, request, objective);
+  const std::int64_t id = storage.create_study(target.name, {studies::Direction::maximize}, studies::IfExists::reuse);
+  if (!target.of_another_kind && text_attribute(storage.read_study(target.name), kExperiment).empty()) {
+    mark(storage, id, request, settings, objective);
+  }
+  return storage.read_study(target.name);
+}
+
+// `--start-from`'s study. Throws Error(usage) where there is none, or none of its trials is complete.
+studies::Study start_of(const SweepRequest& request, studies::Storage& storage) {
+  const std::vector<std::string> names = storage.study_names();
+  if (std::find(names.begin(), names.end(), request.start_from) == names.end()) {
+    throw Error(Fault::usage, str("there is no study '", request.start_from, "' to start from"),
+                names.empty() ? "" : str("--start-from one of: ", join(names, ", ")));
+  }
+  studies::Study study = storage.read_study(request.start_from);
+  if (studies::best_trial(study) == nullptr) {
+    throw Error(Fault::usage, str("study '", request.start_from, "' has no COMPLETE trial to start from"));
+  }
+  return study;
 }
 
 // A parameter keeps its kind through a study (Optuna's rule): said before any trial begins.
@@ -124,12 +154,9 @@ void require_compatible_space(const studies::Study& study, const studies::Search
 // their agents and that are swept. Each once, however often the command is given.
 void queue_best(studies::WritableStorage& storage, const SweepRequest& request, const studies::Study& study,
                 const Settings& settings, const studies::SearchSpace& space) {
-  const studies::Study from = storage.read_study(request.start_from);
+  const studies::Study from = start_of(request, storage);
   const bool seen_known = studies::find(from.user_attributes, studies::kSeenUntilAttribute) != nullptr;
   const std::vector<const studies::Trial*> best = studies::top(from, static_cast<std::size_t>(request.start_count));
-  if (best.empty()) {
-    throw Error(Fault::usage, str("study '", request.start_from, "' has no COMPLETE trial to start from"));
-  }
   record_start(storage, study.name, from);  // before them: a choice that they led to must not go without it
   studies::Interpretation how;
   how.use_untested = settings.run.use_untested;
@@ -198,6 +225,8 @@ std::string in_words(const env::Market& market) {
 
 // Everything of a request that can be wrong without reading a study.
 studies::SearchSpace checked_space(const SweepRequest& request, const Settings& settings) {
+  if (request.trials < 1) throw Error(Fault::usage, str("--trials is ", request.trials, ", expected 1 or more"));
+  if (request.workers < 1) throw Error(Fault::usage, str("--workers is ", request.workers, ", expected 1 or more"));
   const studies::SearchSpace space = search_space(settings, request.space);
   studies::make_pruner(request.pruner, request.pruner_options);
   studies::SamplerOptions sampler_options;
@@ -224,6 +253,16 @@ SweepResult plan_of(const SweepRequest& request, const Settings& settings) {
                    {"experiment", objective.experiment()},
                    {"trainings_a_trial", objective.parts()},
                    {"splits", {{"kind", name_of(request.splits)}}}};
+  if (studies::is_there(request.storage)) {
+    const std::unique_ptr<studies::Storage> storage = studies::open_storage(request.storage);
+    if (!request.start_from.empty()) start_of(request, *storage);
+    const Target target = target_of(*storage, request, objective);
+    if (target.study) require_compatible_space(*target.study, space);
+    plan.document["study"] = target.name;
+    plan.document["trials_in_study"] = target.study ? target.study->trials.size() : 0;
+  } else if (!request.start_from.empty()) {
+    studies::open_storage(request.storage);  // says that it is not there
+  }
   plan.text = str("objective ", objective_text(request.objective), ", ", name_of(request.splits),
                   " splits: ", objective.parts(), " trainings a trial\n");
   for (std::int64_t split = 0; split < objective.splits(); ++split) {
@@ -241,13 +280,11 @@ SweepResult plan_of(const SweepRequest& request, const Settings& settings) {
 }
 
 SweepResult sweep(const SweepRequest& request, const Settings& settings) {
-  if (request.trials < 1) throw Error(Fault::usage, str("--trials is ", request.trials, ", expected 1 or more"));
-  if (request.workers < 1) throw Error(Fault::usage, str("--workers is ", request.workers, ", expected 1 or more"));
   const studies::SearchSpace space = checked_space(request, settings);  // its errors before anything is written
   prepare_machine(settings);
   const Objective objective(request.objective, settings, largest_lookback(settings, space), request.splits);
 
-  if (!request.start_from.empty()) studies::open_storage(request.storage)->read_study(request.start_from);  // likewise
+  if (!request.start_from.empty()) start_of(request, *studies::open_storage(request.storage));  // likewise
   const std::unique_ptr<studies::WritableStorage> storage = studies::create_storage(request.storage);
   const studies::Study before = open_study(*storage, request, settings, objective);
   const std::string& name = before.name;
@@ -291,9 +328,9 @@ SweepResult sweep(const SweepRequest& request, const Settings& settings) {
   const studies::Study after = storage->read_study(name);
   const studies::Trial* best = studies::best_trial(after);
   SweepResult result;
-  result.exit_code = interrupt_requested() != 0             ? interrupt_exit_code(interrupt_requested())
-                     : shared.complete + shared.pruned == 0 ? 1
-                                                            : 0;
+  result.exit_code = interrupt_requested() != 0 ? interrupt_exit_code(interrupt_requested())
+                     : shared.begun > 0 && shared.complete + shared.pruned == 0 ? 1
+                                                                                : 0;
   result.document = {{"storage", studies::without_password(request.storage)},
                      {"study", name},
                      {"objective", objective_text(request.objective)},
@@ -308,6 +345,7 @@ SweepResult sweep(const SweepRequest& request, const Settings& settings) {
   result.text =
       str("study ", name, ": ", shared.finished, " trials finished (", shared.complete, " complete, ", shared.pruned,
           " pruned) in ", duration_text(shared.watch.seconds()), ", ", after.trials.size(), " in all\n");
+  if (shared.begun == 0 && request.sampler == "grid") result.text += "every point of the grid is tried\n";
   if (best != nullptr) {
     result.document["best"] = {{"number", best->number}, {"value", best->values[0]}};
     result.text += str("best: trial ", best->number, ", ", fixed(best->values[0], 5),

@@ -83,10 +83,30 @@ class Worker {
         pruner_(studies::make_pruner(shared.request.pruner, shared.request.pruner_options)) {}
 
   void run() {
-    while (shared_.may_begin()) run_trial();
+    while (anything_left() && shared_.may_begin()) run_trial();
   }
 
  private:
+  // A grid ends; what is queued is tried all the same.
+  bool anything_left() {
+    if (shared_.request.sampler != "grid") return true;
+    storage_->refresh(study_);
+    const bool queued = std::any_of(study_.trials.begin(), study_.trials.end(),
+                                    [](const studies::Trial& trial) { return trial.state == studies::State::waiting; });
+    return queued || !make_sampler(0)->exhausted(study_);
+  }
+
+  // Points of a grid or sequence are numbered, and need one seed; random ones need another in each trial.
+  std::unique_ptr<studies::Sampler> make_sampler(std::int64_t number) const {
+    const std::string& name = shared_.request.sampler;
+    studies::SamplerOptions options;
+    options.space = shared_.space;
+    const bool numbered = name == "grid" || name == "quasi-random";
+    return studies::make_sampler(
+        name, options,
+        numbered ? static_cast<std::uint32_t>(settings_.run.seed) : seed_of_trial(settings_.run.seed, number));
+  }
+
   void run_trial() {
     fail_stale_trials();
     studies::Trial trial;
@@ -153,15 +173,15 @@ class Worker {
   }
 
   Settings draw(studies::Trial& trial) {
-    const std::string& name = shared_.request.sampler;
-    studies::SamplerOptions options;
-    options.space = shared_.space;
-    // Points of a grid or sequence are numbered, and need one seed; random ones need another in each trial.
-    const bool numbered = name == "grid" || name == "quasi-random";
-    sampler_ = studies::make_sampler(
-        name, options,
-        numbered ? static_cast<std::uint32_t>(settings_.run.seed) : seed_of_trial(settings_.run.seed, trial.number));
-    studies::Ask ask(*sampler_, study_, trial);
+    sampler_ = make_sampler(trial.number);
+    // What the pruner compares the trial with is what the sampler learns from (Hyperband: its bracket).
+    studies::Study seen;
+    if (shared_.request.pruner == "hyperband") {
+      seen = study_;
+      std::erase_if(seen.trials,
+                    [&](const studies::Trial& other) { return !pruner_->sees(study_, trial.number, other.number); });
+    }
+    studies::Ask ask(*sampler_, shared_.request.pruner == "hyperband" ? seen : study_, trial);
     Settings settings = settings_;
     for (const auto& [parameter, range] : shared_.space) {
       agents::set(settings.hyperparameters, *agents::find_row(parameter), ask.suggest(parameter, range));

@@ -152,6 +152,11 @@ std::size_t GridSampler::points_left(const Study& study) const {
   return all.size() - static_cast<std::size_t>(std::count(all.begin(), all.end(), State::complete));
 }
 
+bool GridSampler::exhausted(const Study& study) const {
+  const std::vector<State> all = states(study);
+  return std::find(all.begin(), all.end(), State::waiting) == all.end();
+}
+
 std::unique_ptr<Proposals> GridSampler::begin(const Study& study, const Trial& trial) {
   if (const std::optional<std::size_t> id = grid_id(trial, grid_, order_.size())) {
     return std::make_unique<GridProposals>(*this, id);  // a trial that is tried again

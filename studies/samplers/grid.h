@@ -23,6 +23,7 @@ class GridSampler : public Sampler {
   // Throws Error(usage) where every point is tried. The proposals throw Error(usage) for a parameter that the grid
   // lacks, or a value of it that the asked range cannot store.
   std::unique_ptr<Proposals> begin(const Study& study, const Trial& trial) override;
+  bool exhausted(const Study& study) const override;
   // Points that no finished trial has.
   std::size_t points_left(const Study& study) const;
 

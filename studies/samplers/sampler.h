@@ -34,6 +34,8 @@ class Sampler {
   // `study` is a snapshot from the moment of the trial's creation and, like `trial` and the sampler, outlives the
   // result. `study` may hold the trial itself, as RUNNING.
   virtual std::unique_ptr<Proposals> begin(const Study& study, const Trial& trial) = 0;
+  // Whether all that it could propose is tried or under way.
+  virtual bool exhausted(const Study& /*study*/) const { return false; }
 };
 
 }  // namespace ristretto::studies
