@@ -212,6 +212,7 @@ TEST_CASE("sweep: walk-forward trains on the past alone, k-fold tests each group
   SweepRequest request;
   request.splits = SplitKind::walk_forward;
   request.trials = 1;
+  request.storage = "not there.db";
   const SweepResult plan = plan_of(request, settings);
   CHECK(plan.document["experiment"] == walk.experiment());
   CHECK(plan.document["trainings_a_trial"] == 12);
