@@ -1,6 +1,7 @@
 // The whole corpus of model files through every reader: what is hostile costs neither time nor memory nor runs.
 #include <doctest/doctest.h>
 #include <malloc.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -15,6 +16,8 @@
 #include "formats/torch_file.h"
 #include "platform/atomic_file.h"
 #include "platform/error.h"
+#include "platform/text.h"
+#include "release/trial.h"
 
 namespace {
 
@@ -100,6 +103,20 @@ TEST_CASE("model files: each hostile file is refused in under a second and 64 MB
   CHECK(bad == 31);   // 13 .pth, 16 .safetensors, one .npz, one .npy
   CHECK(good == 15);  // 6 .pth, 6 .safetensors, 3 .npz
   CHECK_FALSE(fs::exists(trace));
+}
+
+TEST_CASE("model files: a best_trial of a few bytes whose lists hold each other twice is refused at once") {
+  std::string bytes = std::string("\x80\x02}(X\x06\0\0\0numberK\x01X\x06\0\0\0params}X\x01\0\0\0x]q\0", 38);
+  for (char level = 0; level < 40; ++level) {
+    // Off the stack; a list of it twice; remembered as the next one.
+    bytes += std::string("0](h") + level + "h" + level + "eq" + static_cast<char>(level + 1);
+  }
+  bytes += "su.";
+  const fs::path path = fs::temp_directory_path() / str("ristretto-", getpid(), "-best_trial");
+  write_file_atomically(path, bytes);
+  const auto read = [&](const std::string&, const std::string&) { release::read_trial(path); };
+  CHECK_FALSE(takes(read, bytes, "holds more than 1000000 values"));
+  fs::remove(path);
 }
 
 TEST_CASE("model files: the deployments' pickles and weights cost no more") {
