@@ -56,6 +56,21 @@ void mark(studies::WritableStorage& storage, std::int64_t study, const SweepRequ
   write(kExperiment, objective.experiment());
 }
 
+// The parts of an experiment that another has not.
+std::string only_in(const std::string& experiment, const std::string& other) {
+  const auto parts_of = [](std::string text) {
+    std::replace(text.begin(), text.end(), ';', ',');
+    std::vector<std::string> parts = split(text, ',');
+    for (std::string& part : parts) part = trimmed(part);
+    return parts;
+  };
+  const std::vector<std::string> others = parts_of(other);
+  std::vector<std::string> parts = parts_of(experiment);
+  std::erase_if(parts,
+                [&](const std::string& part) { return std::find(others.begin(), others.end(), part) != others.end(); });
+  return join(parts, ", ");
+}
+
 struct Target {
   std::string name;
   std::optional<studies::Study> study;  // as it is there
@@ -103,10 +118,11 @@ Target target_of(studies::Storage& storage, const SweepRequest& request, const O
                            text_attribute(*target.study, studies::kObjectiveAttribute) != marker;
   const std::string experiment = target.of_another_kind ? "" : text_attribute(*target.study, kExperiment);
   if (!experiment.empty() && experiment != objective.experiment()) {
-    throw Error(Fault::usage,
-                str("study '", name, "' measures another experiment: [", experiment, "], now it would be [",
-                    objective.experiment(), "]"),
-                "sweep with the same bars and settings, or into another --study-name");
+    throw Error(
+        Fault::usage,
+        str("study '", name, "' measures another experiment: it has [", only_in(experiment, objective.experiment()),
+            "], now it would be [", only_in(objective.experiment(), experiment), "]"),
+        "sweep with the same bars and settings, or into another --study-name");
   }
   return target;
 }
