@@ -68,8 +68,8 @@ int train_run(const Arguments& arguments) {
 
   const std::unique_ptr<train::ProcessGroup> group = train::ProcessGroup::of_environment();
   if (group && group->rank() > 0) return help_train(settings, *group);
-  const ProfileOption recording(options);
   std::filesystem::create_directories(directory);
+  const ProfileOption recording(options);
   const FileLock lock(directory / ".lock", "train --run " + directory.string());
   train::Profile profile;
   train::prepare_machine(settings);

@@ -73,7 +73,14 @@ std::unique_ptr<Storage> open_storage(const std::string& url, const StorageOptio
 }
 
 bool is_there(const std::string& url) {
-  if (is_postgres(url)) return true;
+  if (is_postgres(url)) {
+    try {
+      return open_postgres(url, {}) != nullptr;
+    } catch (const Error& error) {
+      if (error.fault() == Fault::incompatible) return false;
+      throw;
+    }
+  }
   const std::string path = url_path(url);
   std::error_code ignored;  // what is no file is there, for open_storage to refuse
   return std::filesystem::exists(path, ignored) &&

@@ -109,7 +109,8 @@ class WritableStorage : public Storage {
 // for one that is no Optuna database or of a revision that is not read here (study.md, "Revisions").
 std::unique_ptr<Storage> open_storage(const std::string& url, const StorageOptions& options = {});
 
-// Whether there is something to open: a database server, or a file that is not empty. Throws Error(usage) as url_path.
+// Whether there are Optuna's tables, or a file that has others and is to be refused. Throws Error(usage) as url_path,
+// Error(failed) where a server does not answer.
 bool is_there(const std::string& url);
 
 // Opens what is there. Beside the errors of open_storage: Error(incompatible) for a revision that is read, but not

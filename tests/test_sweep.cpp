@@ -275,8 +275,11 @@ TEST_CASE("sweep: a grid ends when every point is tried, and a dry run refuses w
     for (const studies::Trial& trial : study.trials) CHECK(trial.state == studies::State::complete);
   }
   CHECK(finish(start(dry, directory.path / "log")) == 0);
+  std::vector<std::string> none = dry;
+  *std::find(none.begin(), none.end(), "50") = "0";
+  CHECK(finish(start(none, directory.path / "log")) == static_cast<int>(Fault::usage));
   for (const std::vector<std::string>& more :
-       {std::vector<std::string>{"--fee-fraction", "0"}, {"--start-from", "nosuch"}, {"--trials", "0"}}) {
+       {std::vector<std::string>{"--fee-fraction", "0"}, {"--start-from", "nosuch"}}) {
     std::vector<std::string> other = dry;
     other.insert(other.end(), more.begin(), more.end());
     CHECK(finish(start(other, directory.path / "log")) == static_cast<int>(Fault::usage));

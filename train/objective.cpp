@@ -112,8 +112,8 @@ Objective::Objective(ObjectiveKind kind, const Settings& settings, std::int64_t 
   bars_ = market.bars_in_segments();
   last_time_ = data.splits.validation.last_time;
   const RunSettings& run = settings.run;
-  experiment_ = str(bars_, " bars from ", iso_utc(data.splits.train.first_time), " to ", iso_utc(last_time_),
-                    ", sum of prices ", market.price_sum(market.segments.back().end), "; ", run.assets, "; ",
+  experiment_ = str(bars_, " bars from ", iso_utc(data.splits.train.first_time), " to ", iso_utc(last_time_), ", ",
+                    env::Market::kPriceSum, market.price_sum(market.segments.back().end), "; ", run.assets, "; ",
                     run.features, "; serving ", run.serving, ", capital ", run.initial_capital, ", fee ",
                     run.fee_fraction, ", steps ", run.steps, ", portfolios ", run.portfolios, ", episode bars ",
                     run.episode_bars, ", ", run.precision, ", seed ", run.seed, ", lookback up to ", largest_lookback);

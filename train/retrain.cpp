@@ -10,6 +10,7 @@
 #include "platform/lock.h"
 #include "platform/log.h"
 #include "platform/text.h"
+#include "release/directories.h"
 #include "train/contenders.h"
 #include "train/current_bars.h"
 #include "train/judge.h"
@@ -89,7 +90,10 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
   std::filesystem::create_directories(request.runs);
   const FileLock lock(request.runs / ("." + request.name + ".lock"), "retrain " + request.name);
   release::VersionStore store(request.deployments);
-  store.slot(request.name);  // refuses what is not ours before hours are spent
+  // What is not ours is refused before hours are spent.
+  if (store.slot(request.name).kind == release::Slot::Kind::directory) {
+    release::require_own(request.deployments / request.name);
+  }
   store.require_clock(request.name);
   std::int64_t bytes = 0;
   for (const Resolved& trial : trials) {

@@ -56,6 +56,11 @@ void mark(studies::WritableStorage& storage, std::int64_t study, const SweepRequ
   write(kExperiment, objective.experiment());
 }
 
+// The sum's last digit depended on the number of threads when older studies were begun.
+bool same_experiment(const std::string& one, const std::string& other) {
+  return same_up_to_rounding(one, other, env::Market::kPriceSum);
+}
+
 // The parts of an experiment that another has not.
 std::string only_in(const std::string& experiment, const std::string& other) {
   const auto parts_of = [](std::string text) {
@@ -102,7 +107,7 @@ Target target_of(studies::Storage& storage, const SweepRequest& request, const O
   }
   if (request.follow && exists()) {
     const std::string other = text_attribute(storage.read_study(name), kExperiment);
-    if (!other.empty() && other != objective.experiment()) {
+    if (!other.empty() && !same_experiment(other, objective.experiment())) {
       name += "-until-" + iso_utc(objective.last_time()).substr(0, 10);
       log::info("train", str("the bars or settings are others than before; the trials go to '", name, "'"));
     }
@@ -117,7 +122,7 @@ Target target_of(studies::Storage& storage, const SweepRequest& request, const O
   target.of_another_kind = request.continue_study && has_finished_trials(*target.study) &&
                            text_attribute(*target.study, studies::kObjectiveAttribute) != marker;
   const std::string experiment = target.of_another_kind ? "" : text_attribute(*target.study, kExperiment);
-  if (!experiment.empty() && experiment != objective.experiment()) {
+  if (!experiment.empty() && !same_experiment(experiment, objective.experiment())) {
     throw Error(
         Fault::usage,
         str("study '", name, "' measures another experiment: it has [", only_in(experiment, objective.experiment()),
@@ -361,7 +366,9 @@ SweepResult sweep(const SweepRequest& request, const Settings& settings) {
   result.text =
       str("study ", name, ": ", shared.finished, " trials finished (", shared.complete, " complete, ", shared.pruned,
           " pruned) in ", duration_text(shared.watch.seconds()), ", ", after.trials.size(), " in all\n");
-  if (shared.begun == 0 && request.sampler == "grid") result.text += "every point of the grid is tried\n";
+  if (shared.begun == 0 && request.sampler == "grid" && interrupt_requested() == 0) {
+    result.text += "every point of the grid is tried or under way\n";
+  }
   if (best != nullptr) {
     result.document["best"] = {{"number", best->number}, {"value", best->values[0]}};
     result.text += str("best: trial ", best->number, ", ", fixed(best->values[0], 5),

@@ -90,7 +90,7 @@ class Worker {
   // A grid ends; what is queued is tried all the same.
   bool anything_left() {
     if (shared_.request.sampler != "grid") return true;
-    storage_->refresh(study_);
+    fail_stale_trials();  // a point of a killed worker is queued again
     const bool queued = std::any_of(study_.trials.begin(), study_.trials.end(),
                                     [](const studies::Trial& trial) { return trial.state == studies::State::waiting; });
     return queued || !make_sampler(0)->exhausted(study_);
@@ -175,13 +175,14 @@ class Worker {
   Settings draw(studies::Trial& trial) {
     sampler_ = make_sampler(trial.number);
     // What the pruner compares the trial with is what the sampler learns from (Hyperband: its bracket).
+    const bool by_bracket = shared_.request.sampler == "tpe" && shared_.request.pruner == "hyperband";
     studies::Study seen;
-    if (shared_.request.pruner == "hyperband") {
+    if (by_bracket) {
       seen = study_;
       std::erase_if(seen.trials,
                     [&](const studies::Trial& other) { return !pruner_->sees(study_, trial.number, other.number); });
     }
-    studies::Ask ask(*sampler_, shared_.request.pruner == "hyperband" ? seen : study_, trial);
+    studies::Ask ask(*sampler_, by_bracket ? seen : study_, trial);
     Settings settings = settings_;
     for (const auto& [parameter, range] : shared_.space) {
       agents::set(settings.hyperparameters, *agents::find_row(parameter), ask.suggest(parameter, range));
@@ -274,6 +275,7 @@ class Worker {
   }
 
   End prune(const studies::Trial& trial, const std::vector<Part>& parts, const std::string& reason) {
+    refused_ = 0;
     storage_->together([&] {
       write_attributes(trial, parts);
       storage_->finish(trial.id, studies::State::pruned);
@@ -286,6 +288,7 @@ class Worker {
 
   // A sampler learns from a bad report, not from a failed trial.
   End diverged(const studies::Trial& trial, const std::vector<Part>& parts, const std::string& reason) {
+    refused_ = 0;
     storage_->together([&] {
       storage_->report(trial.id, static_cast<std::int64_t>(parts.size()), kDivergedValue);
       storage_->set_trial_attribute(trial.id, studies::Scope::user, "failure", json_of(reason));

@@ -167,6 +167,7 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
     }
     if (s.any(seconds_left > 0 && done_here > 0 && watch.seconds() >= seconds_left)) {
       ended = "time budget";
+      s.progress = 1;  // whatever the clock read after the last iteration
       break;
     }
     const double fraction = s.of_first(progress());  // clocks differ, and it sets the learning rate
