@@ -64,30 +64,7 @@ Document json_of(const agents::Value& value) {
 }
 
 Document json_of(const formats::Json& value) {
-  using Kind = formats::Json::Kind;
-  switch (value.kind) {
-    case Kind::null:
-      return nullptr;
-    case Kind::boolean:
-      return value.boolean;
-    case Kind::integer:
-      return value.integer;
-    case Kind::real:
-      return json_of(value.real);
-    case Kind::text:
-      return value.text;
-    case Kind::array: {
-      Document out = Document::array();
-      for (const formats::Json& item : value.items) out.push_back(json_of(item));
-      return out;
-    }
-    case Kind::object: {
-      Document out = Document::object();
-      for (const auto& [name, member] : value.members) out[name] = json_of(member);
-      return out;
-    }
-  }
-  return nullptr;
+  return formats::document_of<Document>(value, [](double real) { return json_of(real); });
 }
 
 Document json_of(const std::vector<studies::Taken>& parameters) {

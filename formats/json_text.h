@@ -37,4 +37,33 @@ Json read_json(std::string_view text, const std::string& origin, const JsonOptio
 // by repr (1e-05, 0.1, 1e+16, 5.0). Throws Error(usage) at text that is not UTF-8.
 std::string write_json(const Json& value, bool compact = false);
 
+// The same as nlohmann's `Document`, which has no NaN and no infinities to read: `real` makes its numbers that are no
+// integers.
+template <class Document, class Real>
+Document document_of(const Json& value, const Real& real) {
+  switch (value.kind) {
+    case Json::Kind::null:
+      return nullptr;
+    case Json::Kind::boolean:
+      return value.boolean;
+    case Json::Kind::integer:
+      return value.integer;
+    case Json::Kind::real:
+      return real(value.real);
+    case Json::Kind::text:
+      return value.text;
+    case Json::Kind::array: {
+      Document items = Document::array();
+      for (const Json& item : value.items) items.push_back(document_of<Document>(item, real));
+      return items;
+    }
+    case Json::Kind::object: {
+      Document members = Document::object();
+      for (const auto& [key, member] : value.members) members[key] = document_of<Document>(member, real);
+      return members;
+    }
+  }
+  return nullptr;
+}
+
 }  // namespace ristretto::formats

@@ -12,34 +12,6 @@
 namespace ristretto::release {
 namespace {
 
-// Number by number, for Python's NaN and infinity are no JSON.
-Json json_of(const formats::Json& value) {
-  using Kind = formats::Json::Kind;
-  switch (value.kind) {
-    case Kind::null:
-      return nullptr;
-    case Kind::boolean:
-      return value.boolean;
-    case Kind::integer:
-      return value.integer;
-    case Kind::real:
-      return value.real;
-    case Kind::text:
-      return value.text;
-    case Kind::array: {
-      Json items = Json::array();
-      for (const formats::Json& item : value.items) items.push_back(json_of(item));
-      return items;
-    }
-    case Kind::object: {
-      Json members = Json::object();
-      for (const auto& [key, member] : value.members) members[key] = json_of(member);
-      return members;
-    }
-  }
-  return nullptr;
-}
-
 Trial trial_of(const studies::Trial& stored) {
   Trial trial;
   trial.number = stored.number;
@@ -47,7 +19,8 @@ Trial trial_of(const studies::Trial& stored) {
     trial.parameters[parameter.name] = release::json_of(parameter.value);
   }
   for (const studies::Attribute& attribute : stored.user_attributes) {
-    trial.user_attributes[attribute.key] = json_of(attribute.value);
+    trial.user_attributes[attribute.key] =
+        formats::document_of<Json>(attribute.value, [](double real) { return Json(real); });
   }
   if (stored.values.size() == 1) trial.value = stored.values[0];
   return trial;

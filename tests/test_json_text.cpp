@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "formats/json_text.h"
@@ -146,6 +148,15 @@ TEST_CASE("json_text: NaN and duplicate keys are taken or refused as asked; the 
   CHECK(parse("{\"a\": 1}").find("b") == nullptr);
   CHECK(refused("{\"a\": 1, \"a\": 2}", {.refuse_duplicates = true}));
   CHECK_FALSE(refused("{\"a\": {\"a\": 1}}", {.refuse_duplicates = true}));
+}
+
+TEST_CASE("json_text: as nlohmann's document NaN stays a number, which its text has not") {
+  const Json value = read_json(R"({"k": [1, 2.5, NaN, -Infinity], "s": "x", "b": true, "n": null, "o": {}})", "test");
+  using Document = nlohmann::ordered_json;
+  const auto document = document_of<Document>(value, [](double real) { return Document(real); });
+  CHECK(std::isnan(document["k"][2].get<double>()));
+  CHECK(document["k"][3].get<double>() == -std::numeric_limits<double>::infinity());
+  CHECK(document.dump() == R"({"k":[1,2.5,null,null],"s":"x","b":true,"n":null,"o":{}})");
 }
 
 TEST_CASE("json_text: the golden JSON files can be read") {
