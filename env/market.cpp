@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
-#include <numeric>
 
 #include "env/indicators.h"
 #include "platform/error.h"
@@ -19,12 +18,6 @@ std::int64_t Market::bars_in_segments() const {
   std::int64_t bars = 0;
   for (const Segment& segment : segments) bars += segment.size();
   return bars;
-}
-
-double Market::price_sum(std::int64_t rows) const {
-  const at::Tensor prices = price.narrow(0, 0, rows).to(at::kCPU, at::kDouble).contiguous();
-  const double* const numbers = prices.const_data_ptr<double>();
-  return static_cast<double>(std::accumulate(numbers, numbers + prices.numel(), 0.0L));
 }
 
 Market Market::of(const Bars& bars, const std::vector<std::string>& features) {

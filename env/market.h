@@ -24,10 +24,6 @@ struct Market {
 
   std::int64_t rows() const { return static_cast<std::int64_t>(time.size()); }
   std::int64_t bars_in_segments() const;
-  // Of all prices of the first `rows` rows, to tell bars from others: the same with any number of threads and on any
-  // device.
-  double price_sum(std::int64_t rows) const;
-  static constexpr const char* kPriceSum = "sum of prices ";  // what stands before it in texts
   // Features of each segment anew, rows of its warm-up dropped, segments left empty dropped. float64 price, float32
   // tech.
   static Market of(const Bars& bars, const std::vector<std::string>& features);

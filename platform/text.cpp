@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numeric>
 
 namespace ristretto {
@@ -81,21 +80,6 @@ std::string escaped(const std::string& text) {
     }
   }
   return out;
-}
-
-bool same_up_to_rounding(std::string_view a, std::string_view b, std::string_view label) {
-  constexpr double kRounding = 16 * std::numeric_limits<double>::epsilon();
-  const std::size_t at = a.find(label);
-  if (a == b || at == std::string_view::npos) return a == b;
-  const std::size_t begin = at + label.size();
-  if (a.substr(0, begin) != b.substr(0, begin)) return false;
-  const auto end_of = [&](std::string_view text) {
-    return std::min(text.find_first_not_of("0123456789.e+", begin), text.size());
-  };
-  const std::size_t end_a = end_of(a), end_b = end_of(b);
-  const auto one = parse_number<double>(a.substr(begin, end_a - begin));
-  const auto other = parse_number<double>(b.substr(begin, end_b - begin));
-  return one && other && std::abs(*one - *other) <= kRounding * std::abs(*one) && a.substr(end_a) == b.substr(end_b);
 }
 
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates) {

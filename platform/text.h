@@ -45,8 +45,6 @@ std::optional<T> parse_number(std::string_view text) {
   if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
   return value;
 }
-// Whether two texts are the same but for the last digits of the number behind `label`, as sums in another order differ.
-bool same_up_to_rounding(std::string_view a, std::string_view b, std::string_view label);
 std::vector<std::string> split(std::string_view text, char separator);
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
 // Without spaces, tabs and carriage returns at both ends.

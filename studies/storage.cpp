@@ -72,19 +72,20 @@ std::unique_ptr<Storage> open_storage(const std::string& url, const StorageOptio
   return open_sqlite(existing_path(url), options);
 }
 
-bool is_there(const std::string& url) {
+std::unique_ptr<Storage> open_if_there(const std::string& url) {
   if (is_postgres(url)) {
     try {
-      return open_postgres(url, {}) != nullptr;
+      return open_postgres(url, {});
     } catch (const Error& error) {
-      if (error.fault() == Fault::incompatible) return false;
+      if (error.fault() == Fault::incompatible) return nullptr;
       throw;
     }
   }
   const std::string path = url_path(url);
-  std::error_code ignored;  // what is no file is there, for open_storage to refuse
-  return std::filesystem::exists(path, ignored) &&
-         !(std::filesystem::is_regular_file(path, ignored) && std::filesystem::file_size(path, ignored) == 0);
+  std::error_code ignored;  // what is no regular file is there, and refused
+  if (!std::filesystem::exists(path, ignored)) return nullptr;
+  if (std::filesystem::is_regular_file(path, ignored) && std::filesystem::file_size(path, ignored) == 0) return nullptr;
+  return open_storage(url);
 }
 
 std::unique_ptr<WritableStorage> open_storage_for_writing(const std::string& url, const StorageOptions& options) {

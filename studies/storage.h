@@ -109,9 +109,9 @@ class WritableStorage : public Storage {
 // for one that is no Optuna database or of a revision that is not read here (study.md, "Revisions").
 std::unique_ptr<Storage> open_storage(const std::string& url, const StorageOptions& options = {});
 
-// Whether there are Optuna's tables, or a file that has others and is to be refused. Throws Error(usage) as url_path,
-// Error(failed) where a server does not answer.
-bool is_there(const std::string& url);
+// The same; nothing where create_storage() would make what it opens. A PostgreSQL database that open_storage refuses
+// counts as such, for its refusal does not say whether it is empty.
+std::unique_ptr<Storage> open_if_there(const std::string& url);
 
 // Opens what is there. Beside the errors of open_storage: Error(incompatible) for a revision that is read, but not
 // written, Error(failed) for a file that may not be written.

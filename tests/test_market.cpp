@@ -1,4 +1,3 @@
-#include <ATen/ops/tensor.h>
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -81,13 +80,6 @@ TEST_CASE("market: each segment loses its warm-up, a segment no longer than that
       CHECK(tech_at(market, row, 2 * asset) == close);  // asset-major: close, macd, close, macd
     }
   }
-}
-
-TEST_CASE("market: the sum that tells bars from others keeps what double precision would lose") {
-  Market market;
-  market.price = at::tensor({9007199254740992.0, 1.0, 1.0, 8.0}, at::kDouble).reshape({2, 2});
-  CHECK(market.price_sum(1) == 9007199254740992.0);  // 2^53 + 1 is no double
-  CHECK(market.price_sum(2) == 9007199254741002.0);
 }
 
 TEST_CASE("market: without features that have a warm-up every row stays") {

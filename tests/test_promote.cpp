@@ -292,6 +292,10 @@ TEST_CASE("promote: a run that cannot be judged is refused in a sentence, and no
   unvalidated.fields.erase("best_score");
   agents::write_checkpoint(kept, unvalidated);
   refused({"--run", "a run"}, 2, "holds no weights that were validated");
+  agents::Checkpoint untrained = whole;
+  untrained.fields["optimizer_steps"] = "0";
+  agents::write_checkpoint(kept, untrained);
+  refused({"--run", "a run"}, 1, "nothing was learned, and nothing is judged");
   agents::write_checkpoint(kept, whole);
 
   fixture.edit_origin([](auto& origin) { origin["making"]["study"]["seen_until"] = "2023-06-01T00:00:00Z"; });

@@ -448,14 +448,15 @@ TEST_CASE("grid: every point once, in Optuna's order and with its marks") {
     CHECK(shown(attributes_json(study.trials.back().system_attributes)) == shown(golden.items[3]));
   }
   REQUIRE(study.trials.size() == 12);
-  CHECK(sampler.points_left(study) == 0);
+  CHECK(sampler.exhausted(study));
   CHECK(contains(caught([&] { next_trial(sampler, study, asked); }).text, "all 12 points of the grid are tried"));
 
   // Two are free, but for those that run.
   study.trials[3].state = State::running;
   study.trials[7].system_attributes.clear();
-  CHECK(sampler.points_left(study) == 2);
+  CHECK_FALSE(sampler.exhausted(study));
   next_trial(sampler, study, asked, State::running);
+  CHECK(sampler.exhausted(study));  // all are tried or under way
   CHECK(find(study.trials.back().system_attributes, "grid_id")->integer == 7);
   next_trial(sampler, study, asked);
   const std::int64_t again = find(study.trials.back().system_attributes, "grid_id")->integer;

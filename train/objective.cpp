@@ -12,6 +12,7 @@
 #include "platform/error.h"
 #include "platform/text.h"
 #include "release/sha256.h"
+#include "train/price_sum.h"
 
 namespace ristretto::train {
 namespace {
@@ -113,10 +114,10 @@ Objective::Objective(ObjectiveKind kind, const Settings& settings, std::int64_t 
   last_time_ = data.splits.validation.last_time;
   const RunSettings& run = settings.run;
   experiment_ = str(bars_, " bars from ", iso_utc(data.splits.train.first_time), " to ", iso_utc(last_time_), ", ",
-                    env::Market::kPriceSum, market.price_sum(market.segments.back().end), "; ", run.assets, "; ",
-                    run.features, "; serving ", run.serving, ", capital ", run.initial_capital, ", fee ",
-                    run.fee_fraction, ", steps ", run.steps, ", portfolios ", run.portfolios, ", episode bars ",
-                    run.episode_bars, ", ", run.precision, ", seed ", run.seed, ", lookback up to ", largest_lookback);
+                    price_sum(market, market.segments.back().end), "; ", run.assets, "; ", run.features, "; serving ",
+                    run.serving, ", capital ", run.initial_capital, ", fee ", run.fee_fraction, ", steps ", run.steps,
+                    ", portfolios ", run.portfolios, ", episode bars ", run.episode_bars, ", ", run.precision,
+                    ", seed ", run.seed, ", lookback up to ", largest_lookback);
   // Left out where there are none: studies from before they could be given measure the same.
   if (run.slippage_fraction > 0) experiment_ += str(", slippage ", run.slippage_fraction);
   if (run.spread_fraction > 0) experiment_ += str(", spread ", run.spread_fraction);

@@ -76,9 +76,9 @@ const std::vector<RunRow>& run_table() {
        "between bid and ask, of the price; each trade pays half of it"},
       {"episode_bars", &S::episode_bars, "N", false, "bars of a training episode"},
       {"holdout_from", &S::holdout_from, "DATE", false,
-       "where the hold-out is cut: bars before it train; as many after it as features look back, and 48 more, do "
-       "neither; "
-       "default: the last 15 % of the bars"},
+       "where the hold-out is cut: its first bars, as many as features look back and 48, are left out; default: the "
+       "last "
+       "15 % of the bars"},
       {"steps", &S::steps, "N", true,
        "environment steps; default: the larger of the study's base_break_step and 200 iterations"},
       {"time_budget", &S::time_budget, "TIME", true, "wall time of the whole command, such as 3m or 8h; default: none"},

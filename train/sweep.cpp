@@ -17,6 +17,7 @@
 #include "studies/trial_settings.h"
 #include "train/device.h"
 #include "train/memory_budget.h"
+#include "train/price_sum.h"
 #include "train/studies_behind.h"
 #include "train/sweep_worker.h"
 
@@ -56,11 +57,6 @@ void mark(studies::WritableStorage& storage, std::int64_t study, const SweepRequ
   write(kExperiment, objective.experiment());
 }
 
-// The sum's last digit depended on the number of threads when older studies were begun.
-bool same_experiment(const std::string& one, const std::string& other) {
-  return same_up_to_rounding(one, other, env::Market::kPriceSum);
-}
-
 // The parts of an experiment that another has not.
 std::string only_in(const std::string& experiment, const std::string& other) {
   const auto parts_of = [](std::string text) {
@@ -82,15 +78,15 @@ struct Target {
   bool of_another_kind = false;         // its marks are another's and stay as they are; each trial has its own
 };
 
-// The study that trials are to be added to, and what is said about it. Throws Error(usage) where it measures another
-// experiment.
-Target target_of(studies::Storage& storage, const SweepRequest& request, const Objective& objective) {
+// The study that trials are to be added to, and what is said about it; storage: none where there is nothing yet. Throws
+// Error(usage) where the study measures another experiment.
+Target target_of(studies::Storage* storage, const SweepRequest& request, const Objective& objective) {
   const std::string marker = objective_text(request.objective);
   std::string name = request.study_name.empty() ? str("ristretto-", name_of(request.objective)) : request.study_name;
-  const std::vector<std::string> names = storage.study_names();
+  const std::vector<std::string> names = storage == nullptr ? std::vector<std::string>() : storage->study_names();
   const auto exists = [&] { return std::find(names.begin(), names.end(), name) != names.end(); };
   if (exists()) {
-    const studies::Study study = storage.read_study(name);
+    const studies::Study study = storage->read_study(name);
     const bool foreign = text_attribute(study, studies::kObjectiveAttribute) != marker && has_finished_trials(study);
     if (foreign && request.continue_study) {
       log::warning("train",
@@ -106,8 +102,8 @@ Target target_of(studies::Storage& storage, const SweepRequest& request, const O
     }
   }
   if (request.follow && exists()) {
-    const std::string other = text_attribute(storage.read_study(name), kExperiment);
-    if (!other.empty() && !same_experiment(other, objective.experiment())) {
+    const std::string other = text_attribute(storage->read_study(name), kExperiment);
+    if (!other.empty() && !same_but_for_the_order(other, objective.experiment())) {
       name += "-until-" + iso_utc(objective.last_time()).substr(0, 10);
       log::info("train", str("the bars or settings are others than before; the trials go to '", name, "'"));
     }
@@ -117,12 +113,12 @@ Target target_of(studies::Storage& storage, const SweepRequest& request, const O
     log::info("train", str("study '", name, "' is new"));
     return target;
   }
-  target.study = storage.read_study(name);
+  target.study = storage->read_study(name);
   log::info("train", str("study '", name, "' goes on: ", target.study->trials.size(), " trials"));
   target.of_another_kind = request.continue_study && has_finished_trials(*target.study) &&
                            text_attribute(*target.study, studies::kObjectiveAttribute) != marker;
   const std::string experiment = target.of_another_kind ? "" : text_attribute(*target.study, kExperiment);
-  if (!experiment.empty() && !same_experiment(experiment, objective.experiment())) {
+  if (!experiment.empty() && !same_but_for_the_order(experiment, objective.experiment())) {
     throw Error(
         Fault::usage,
         str("study '", name, "' measures another experiment: it has [", only_in(experiment, objective.experiment()),
@@ -135,7 +131,7 @@ Target target_of(studies::Storage& storage, const SweepRequest& request, const O
 // The target, made where it is not there and marked.
 studies::Study open_study(studies::WritableStorage& storage, const SweepRequest& request, const Settings& settings,
                           const Objective& objective) {
-  const Target target = target_of(storage, request, objective);
+  const Target target = target_of(&storage, request, objective);
   const std::int64_t id = storage.create_study(target.name, {studies::Direction::maximize}, studies::IfExists::reuse);
   if (!target.of_another_kind && text_attribute(storage.read_study(target.name), kExperiment).empty()) {
     mark(storage, id, request, settings, objective);
@@ -274,16 +270,12 @@ SweepResult plan_of(const SweepRequest& request, const Settings& settings) {
                    {"experiment", objective.experiment()},
                    {"trainings_a_trial", objective.parts()},
                    {"splits", {{"kind", name_of(request.splits)}}}};
-  if (studies::is_there(request.storage)) {
-    const std::unique_ptr<studies::Storage> storage = studies::open_storage(request.storage);
-    if (!request.start_from.empty()) start_of(request, *storage);
-    const Target target = target_of(*storage, request, objective);
-    if (target.study) require_compatible_space(*target.study, space);
-    plan.document["study"] = target.name;
-    plan.document["trials_in_study"] = target.study ? target.study->trials.size() : 0;
-  } else if (!request.start_from.empty()) {
-    studies::open_storage(request.storage);  // says that it is not there
-  }
+  const auto storage = studies::open_if_there(request.storage);
+  if (!request.start_from.empty()) start_of(request, storage ? *storage : *studies::open_storage(request.storage));
+  const Target target = target_of(storage.get(), request, objective);
+  if (target.study) require_compatible_space(*target.study, space);
+  plan.document["study"] = target.name;
+  plan.document["trials_in_study"] = target.study ? target.study->trials.size() : 0;
   plan.text = str("objective ", objective_text(request.objective), ", ", name_of(request.splits),
                   " splits: ", objective.parts(), " trainings a trial\n");
   for (std::int64_t split = 0; split < objective.splits(); ++split) {
@@ -324,7 +316,7 @@ SweepResult sweep(const SweepRequest& request, const Settings& settings) {
                 " parameters; ", workers, workers == 1 ? " worker of " : " workers of ", threads,
                 threads == 1 ? " thread, " : " threads, ", budget / workers / (1 << 20), " MiB"));
 
-  Heart heart(request.storage);
+  studies::Heart heart(request.storage);
   Shared shared{request, objective, space, name, heart};
   if (const studies::Trial* best = studies::best_trial(before)) {
     shared.best = best->values[0];

@@ -1,6 +1,5 @@
 #include "train/sweep_worker.h"
 
-#include <chrono>
 #include <cmath>
 #include <memory>
 
@@ -21,7 +20,6 @@ namespace {
 using formats::Json;
 using studies::json_of;
 
-constexpr double kBeatSeconds = 15;
 constexpr std::size_t kMostRetries = 2;   // of a trial whose worker was killed
 constexpr double kPlainLineSeconds = 30;  // between lines of progress off a terminal
 constexpr int kMostRefused = 20;          // trials in a row
@@ -379,23 +377,6 @@ class Worker {
 }  // namespace
 
 std::string objective_text(ObjectiveKind kind) { return str(name_of(kind), " v", kObjectiveVersion); }
-
-void Heart::beat(const std::string& storage) {
-  std::unique_ptr<studies::WritableStorage> connection;
-  std::unique_lock lock(mutex_);
-  while (!stopping_) {
-    const std::set<std::int64_t> now = trials_;
-    lock.unlock();
-    try {
-      if (!connection) connection = studies::open_storage_for_writing(storage);
-      for (const std::int64_t trial : now) connection->beat(trial);
-    } catch (const Error& error) {  // the next beat tries again; a trial that is taken for dead ends by TrialLost
-      log::warning("train", str("no heartbeat: ", error.what()));
-    }
-    lock.lock();
-    changed_.wait_for(lock, std::chrono::duration<double>(kBeatSeconds), [&] { return stopping_ || trials_ != now; });
-  }
-}
 
 bool Shared::may_begin() {
   const std::lock_guard lock(mutex);

@@ -1,16 +1,14 @@
 // What runs the trials of a sweep: one worker a thread, and a heart for all of them.
 #pragma once
 
-#include <condition_variable>
 #include <exception>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <string>
-#include <thread>
 
 #include "formats/json_text.h"
 #include "platform/clock.h"
+#include "studies/heart.h"
 #include "train/sweep.h"
 
 namespace ristretto::train {
@@ -18,50 +16,13 @@ namespace ristretto::train {
 // "robust v1": the marker of studies and trials.
 std::string objective_text(ObjectiveKind kind);
 
-// Beats for the running trials of this process, from a thread and a connection of its own.
-class Heart {
- public:
-  explicit Heart(const std::string& storage) : thread_([this, storage] { beat(storage); }) {}
-  ~Heart() {
-    {
-      const std::lock_guard lock(mutex_);
-      stopping_ = true;
-    }
-    changed_.notify_all();
-    thread_.join();
-  }
-  Heart(const Heart&) = delete;
-  Heart& operator=(const Heart&) = delete;
-
-  void begin(std::int64_t trial_id) {
-    {
-      const std::lock_guard lock(mutex_);
-      trials_.insert(trial_id);
-    }
-    changed_.notify_all();
-  }
-  void end(std::int64_t trial_id) {
-    const std::lock_guard lock(mutex_);
-    trials_.erase(trial_id);
-  }
-
- private:
-  void beat(const std::string& storage);
-
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::set<std::int64_t> trials_;
-  bool stopping_ = false;
-  std::thread thread_;  // last: it uses what stands above
-};
-
 // What the workers share.
 struct Shared {
   const SweepRequest& request;
   const Objective& objective;
   const studies::SearchSpace& space;
   std::string study_name;
-  Heart& heart;
+  studies::Heart& heart;
 
   std::mutex mutex{};
   std::int64_t begun = 0, finished = 0, complete = 0, pruned = 0, failed = 0, requeued = 0, parts = 0, running = 0,

@@ -4,6 +4,7 @@
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/text.h"
+#include "train/price_sum.h"
 #include "train/trainer_state.h"
 
 namespace ristretto::train {
@@ -39,7 +40,7 @@ std::string Trainer::State::bars_identity() const {
   if (!market.time.empty()) {
     out += str(", ", iso_utc(market.time.front()), " to ", iso_utc(market.time[static_cast<std::size_t>(rows - 1)]));
   }
-  return out + str(", ", env::Market::kPriceSum, market.price_sum(rows));
+  return out + ", " + price_sum(market, rows);
 }
 
 void Trainer::State::save() {
@@ -117,8 +118,7 @@ agents::Checkpoint Trainer::State::restore_networks() {
                   "resume with the same settings, or start a new run");
     }
   }
-  // Runs from before the sum was one in order have it to a last digit that depended on the threads.
-  if (!same_up_to_rounding(field("bars"), bars_identity(), env::Market::kPriceSum)) {
+  if (!same_but_for_the_order(field("bars"), bars_identity())) {
     throw Error(Fault::incompatible,
                 str("the run in ", directory.string(), " was trained on the bars ", field("bars"), ", now they are ",
                     bars_identity()),

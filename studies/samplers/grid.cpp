@@ -147,11 +147,6 @@ std::vector<State> GridSampler::states(const Study& study) const {
   return states;
 }
 
-std::size_t GridSampler::points_left(const Study& study) const {
-  const std::vector<State> all = states(study);
-  return all.size() - static_cast<std::size_t>(std::count(all.begin(), all.end(), State::complete));
-}
-
 bool GridSampler::exhausted(const Study& study) const {
   const std::vector<State> all = states(study);
   return std::find(all.begin(), all.end(), State::waiting) == all.end();

@@ -24,8 +24,6 @@ class GridSampler : public Sampler {
   // lacks, or a value of it that the asked range cannot store.
   std::unique_ptr<Proposals> begin(const Study& study, const Trial& trial) override;
   bool exhausted(const Study& study) const override;
-  // Points that no finished trial has.
-  std::size_t points_left(const Study& study) const;
 
  private:
   friend class GridProposals;
