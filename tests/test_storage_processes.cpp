@@ -212,23 +212,22 @@ TEST_SUITE("interop") {
     if (versions.size() < 2) return;
     const Scratch scratch(memory());
     const std::string path = new_study(scratch);
-    const auto log = [&](int i) { return str(scratch.path.string(), "/log", i); };
-    constexpr std::size_t kGoal = 400;
-    const auto wait_for = [&](int i, std::size_t trials) {
-      const Stopwatch waited;
-      while (numbers_in(log(i)).size() < trials) {
-        REQUIRE(waited.seconds() < 60);
-        sleep_ms(10);
-      }
-    };
-    // Python, which takes seconds to start, first; 0 to 3 are Optuna's, 4 to 7 ours.
+    const auto log = [&](std::size_t i) { return str(scratch.path.string(), "/log", i); };
+    constexpr std::size_t kGoal = 400, kNever = 1000000;
+    const std::string go = (scratch.path / "go").string();
+    // 0 to 3 are Optuna's, 4 to 7 ours, and the first of each is to be killed: however slow it is against the others,
+    // it has not come to its end by then. All begin once Python, which takes seconds to start, is there.
+    const auto goal = [](std::size_t i) { return i % 4 == 0 ? kNever : kGoal; };
     std::vector<Process> workers;
     for (std::size_t i = 0; i < 4; ++i) {
-      workers.push_back(optuna_peer(versions[i % 2], {"work", path, "s", str(kGoal), log(static_cast<int>(i))}));
+      workers.push_back(
+          optuna_peer(versions[i % 2], {"work", path, "s", str(goal(i)), log(i), log(i) + ".ready", go}));
     }
-    for (int i = 0; i < 4; ++i) wait_for(i, 1);
-    for (int i = 4; i < 8; ++i) workers.push_back(worker("work", path, kGoal, log(i)));
-    wait_for(4, 5);  // ours are fast: at once, while all are at work
+    for (std::size_t i = 0; i < 4; ++i) REQUIRE(appears(log(i) + ".ready"));
+    std::ofstream{go};
+    for (std::size_t i = 4; i < 8; ++i) workers.push_back(worker("work", path, goal(i), log(i)));
+    REQUIRE(appears(log(0)));
+    REQUIRE(appears(log(4)));
     workers[4].kill();
     workers[0].kill();
     for (const std::size_t i : {1, 2, 3, 5, 6, 7}) CHECK(workers[i].wait() == 0);
@@ -237,7 +236,7 @@ TEST_SUITE("interop") {
     CHECK(study.trials.size() - finished(study) <= 2);  // what the killed ones left
     check_whole(path, study);
     std::size_t noted = 0;
-    for (int i = 0; i < 8; ++i) {
+    for (std::size_t i = 0; i < 8; ++i) {
       for (const std::int64_t number : numbers_in(log(i))) {
         CHECK(study.trials[static_cast<std::size_t>(number)].state == State::complete);
         ++noted;

@@ -129,9 +129,20 @@ def objective(trial):
     return x * x + n
 
 
-def work(database, name, goal, log=None):
-    """Trials of `objective` until the study has `goal` finished ones; their numbers are appended to `log`."""
+def wait_for(go):
+    while not os.path.exists(go):
+        time.sleep(0.01)
+
+
+def work(database, name, goal, log=None, ready=None, go=None):
+    """Trials of `objective` until the study has `goal` finished ones; their numbers are appended to `log`.
+
+    With `ready`, which it makes, it begins when `go` is there.
+    """
     study = optuna.load_study(study_name=name, storage=url(database), sampler=optuna.samplers.RandomSampler())
+    if ready:
+        Path(ready).touch()
+        wait_for(go)
     done = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
     while len(study.get_trials(deepcopy=False, states=done)) < int(goal):
         trial = study.ask()
@@ -198,8 +209,7 @@ def claim_late(database, name, ready, go):
     def between_select_and_update(self, *arguments):
         check(self, *arguments)
         Path(ready).touch()
-        while not os.path.exists(go):
-            time.sleep(0.01)
+        wait_for(go)
 
     optuna.storages.RDBStorage.check_trial_is_updatable = between_select_and_update
     print(study.ask().number)
