@@ -188,6 +188,8 @@ Portfolios::Portfolios(std::shared_ptr<const Market> market, const Layout& layou
   require(s.market->rows() < (std::int64_t{1} << 31), str("the market has ", s.market->rows(), " bars, too many"));
   require(rules.norm_action > 0, str("norm_action is ", rules.norm_action, ", expected more than 0"));
   require(rules.initial_capital > 0, str("initial_capital is ", rules.initial_capital, ", expected more than 0"));
+  require(rules.lookback >= 1 && rules.lookback <= s.market->rows(),
+          str("lookback is ", rules.lookback, ", expected 1 to the market's ", s.market->rows(), " bars"));
 
   const std::int32_t smallest = smallest_window(rules.lookback);
   const bool fixed = !options.windows.empty();
@@ -196,12 +198,13 @@ Portfolios::Portfolios(std::shared_ptr<const Market> market, const Layout& layou
   require(fixed || options.episode_bars >= smallest,
           str("episode_bars is ", options.episode_bars, ", expected at least ", smallest, " with lookback ",
               rules.lookback));
+  s.options.episode_bars = std::min(options.episode_bars, s.market->rows());  // an int32 in the step
 
   std::vector<std::int32_t> begins, ends;
   std::vector<std::int64_t> cumulative;
   std::int64_t starts = 0;
   for (const Segment& segment : s.market->segments) {
-    const std::int64_t here = starts_of(segment, options.episode_bars, rules.lookback);
+    const std::int64_t here = starts_of(segment, s.options.episode_bars, rules.lookback);
     if (here == 0) continue;
     begins.push_back(static_cast<std::int32_t>(segment.begin));
     ends.push_back(static_cast<std::int32_t>(segment.end));

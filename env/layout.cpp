@@ -9,6 +9,7 @@
 namespace ristretto::env {
 namespace {
 
+constexpr int kMaxLookback = 1000;
 constexpr double kMinimumMargin = 1.1;  // over the exchange's minimum, which moves with the price
 
 struct Minimum {
@@ -23,6 +24,12 @@ constexpr Minimum kMinima[] = {
 
 std::string one_of(const std::string& name, const std::vector<std::string>& candidates) {
   return str("; the nearest is \"", nearest_name(name, candidates), '"');
+}
+
+// Files say it: a wrong one would ask for columns without end.
+void check_lookback(int lookback) {
+  if (lookback >= 1 && lookback <= kMaxLookback) return;
+  throw Error(Fault::usage, str("the layout's lookback is ", lookback, ", expected 1 to ", kMaxLookback));
 }
 
 // The names of `a` that `b` has not.
@@ -47,6 +54,7 @@ void add_difference(const char* what, const std::vector<std::string>& found, con
 }  // namespace
 
 std::vector<std::string> Layout::names() const {
+  check_lookback(lookback);
   std::vector<std::string> out{"cash"};
   out.reserve(static_cast<std::size_t>(size()));
   for (const std::string& asset : assets) out.push_back(str("holding:", asset));
@@ -59,6 +67,7 @@ std::vector<std::string> Layout::names() const {
 }
 
 std::vector<double> Layout::column_scales() const {
+  check_lookback(lookback);
   std::vector<double> out(static_cast<std::size_t>(size()), std::ldexp(1.0, scales.tech_exp));
   out[0] = std::ldexp(1.0, scales.cash_exp);
   std::fill_n(out.begin() + 1, assets_count(), std::ldexp(1.0, scales.stocks_exp));

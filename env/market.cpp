@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "env/indicators.h"
+#include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/text.h"
 
@@ -64,7 +65,7 @@ Market Market::of(const Bars& bars, const std::vector<std::string>& features) {
           if (!std::isfinite(value)) {
             throw Error(Fault::incompatible,
                         str("feature ", features[f], " of ", asset.asset, " is ", values[t], " at the bar of ",
-                            bars.time[from + t], " (seconds since 1970), expected a finite number of type float32"),
+                            iso_utc(bars.time[from + t]), ", expected a finite number of type float32"),
                         str("see the bars before it in ", asset.file.string()));
           }
           tech[(to + t - warm_up) * columns + column] = value;

@@ -21,6 +21,7 @@ void open_on_gpu(const Batch<double>&, void*) { refuse(); }
 void random_on_gpu(float*, std::int64_t, std::int64_t, std::uint64_t, std::uint64_t, std::int64_t, RandomKind, void*) {
   refuse();
 }
+std::int64_t free_bytes_on_gpu(int) { refuse(); }
 
 }  // namespace ristretto::env
 

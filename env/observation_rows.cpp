@@ -8,6 +8,10 @@
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
 #include "env/rows_kernel.h"
 #include "env/step.h"
 #include "platform/error.h"
@@ -18,12 +22,26 @@
 namespace ristretto::env {
 namespace {
 
-constexpr std::int64_t kGrain = 512;  // rows a thread takes at once
+constexpr std::int64_t kGrain = 512;        // rows a thread takes at once
+constexpr std::int64_t kBarsTogether = 32;  // whose rows of the table stay in the first caches
 
 std::int64_t padded_to_lines(std::int64_t width) { return (width + kLineFloats - 1) / kLineFloats * kLineFloats; }
 
 bool exceeds_caches(std::int64_t batch, std::int64_t width) {
   return batch * width * static_cast<std::int64_t>(sizeof(float)) >= kStreamedBytes;
+}
+
+// order[begin, end) = these rows as their windows lie in the table, to kBarsTogether. Portfolios stand at unrelated
+// bars: one after the other each would fetch its whole window from wherever a table of megabytes is.
+void order_by_bar(const RowsToWrite& rows, std::int64_t begin, std::int64_t end, std::int32_t* order) {
+  const auto group = [&](std::int64_t k) {
+    return static_cast<std::size_t>((rows.bars - 1 - rows.bar[k]) / kBarsTogether);
+  };
+  std::vector<std::int64_t> next(static_cast<std::size_t>(rows.bars / kBarsTogether + 2));
+  next[0] = begin;
+  for (std::int64_t k = begin; k < end; ++k) ++next[group(k) + 1];
+  std::partial_sum(next.begin(), next.end(), next.begin());
+  for (std::int64_t k = begin; k < end; ++k) order[next[group(k)]++] = static_cast<std::int32_t>(k);
 }
 
 }  // namespace
@@ -87,14 +105,21 @@ void ObservationRows::gather_into(const at::Tensor& out, const at::Tensor& accou
                        .columns = columns,
                        .lookback = lookback_,
                        .bar = bars.const_data_ptr<std::int32_t>(),
+                       .order = nullptr,
                        .past_caches = false};
   // Whole lines are written, so they must be all of the rows' own.
   to_write.past_caches = exceeds_caches(batch, head + tail) && stride == padded_to_lines(head + tail) &&
                          reinterpret_cast<std::uintptr_t>(to_write.to) % 64 == 0;
+  std::vector<std::int32_t> order(to_write.past_caches ? static_cast<std::size_t>(batch) : 0);
+  if (to_write.past_caches) to_write.order = order.data();
   static const auto write_rows = RISTRETTO_WIDEST(decltype(&baseline::write_rows), write_rows);
   at::parallel_for(0, batch, kGrain, [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t written = write_rows(to_write, begin, end);
-    TORCH_CHECK(written == end, "bar ", to_write.bar[written], " of ", rows, " has no window");
+    const std::int32_t* const bad = std::find_if(to_write.bar + begin, to_write.bar + end, [&](std::int32_t at) {
+      return at < to_write.lookback - 1 || at >= to_write.bars;
+    });
+    TORCH_CHECK(bad == to_write.bar + end, "bar ", *bad, " of ", rows, " has no window");
+    if (to_write.past_caches) order_by_bar(to_write, begin, end, order.data());
+    write_rows(to_write, begin, end);
   });
 }
 

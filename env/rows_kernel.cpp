@@ -43,16 +43,20 @@ void stream_row(float* to, const RowsToWrite& rows, std::int64_t k, const float*
 
 }  // namespace
 
-std::int64_t write_rows(const RowsToWrite& rows, std::int64_t begin, std::int64_t end) {
+void write_rows(const RowsToWrite& rows, std::int64_t begin, std::int64_t end) {
   const std::int64_t size = rows.lookback * rows.columns;
+  const auto row = [&](std::int64_t turn) { return rows.order ? std::int64_t{rows.order[turn]} : turn; };
   const auto window = [&](std::int64_t k) { return rows.newest_first + (rows.bars - 1 - rows.bar[k]) * rows.columns; };
-  std::int64_t k = begin;
-  for (; k < end && rows.bar[k] >= rows.lookback - 1 && rows.bar[k] < rows.bars; ++k) {
-    if (k + kPrefetched < end) prefetch(window(k + kPrefetched), size);
+  for (std::int64_t turn = begin; turn < end; ++turn) {
+    if (turn + kPrefetched < end) {
+      const std::int64_t later = row(turn + kPrefetched);
+      __builtin_prefetch(rows.account + later * rows.head);
+      prefetch(window(later), size);
+    }
+    const std::int64_t k = row(turn);
     (rows.past_caches ? stream_row : write_row)(rows.to + k * rows.stride, rows, k, window(k), size);
   }
   end_stream();
-  return k;
 }
 
 }  // namespace ristretto::env::RISTRETTO_ISA

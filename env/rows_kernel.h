@@ -18,14 +18,15 @@ struct RowsToWrite {
   const float* newest_first;  // [bars, columns] and kLineFloats numbers more: row r is bar `bars` - 1 - r
   std::int64_t bars, columns;
   std::int64_t lookback;
-  const std::int32_t* bar;  // [B]
-  bool past_caches;         // also writes what lies between a row's end and its line's
+  const std::int32_t* bar;    // [B], each of a whole window
+  const std::int32_t* order;  // [B]: the rows by turns; null: as they lie
+  bool past_caches;           // also writes what lies between a row's end and its line's
 };
 
-// Rows [begin, end) on the calling thread, up to the first whose bar has no window: its number, otherwise `end`.
-#define RISTRETTO_DECLARE_ROWS(isa)                                                       \
-  namespace isa {                                                                         \
-  std::int64_t write_rows(const RowsToWrite& rows, std::int64_t begin, std::int64_t end); \
+// Turns [begin, end) on the calling thread.
+#define RISTRETTO_DECLARE_ROWS(isa)                                               \
+  namespace isa {                                                                 \
+  void write_rows(const RowsToWrite& rows, std::int64_t begin, std::int64_t end); \
   }
 RISTRETTO_DECLARE_ROWS(baseline)
 RISTRETTO_DECLARE_ROWS(avx2)

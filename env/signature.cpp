@@ -26,7 +26,7 @@ void hash_bits(std::uint64_t& hash, const at::Tensor& tensor) {
 
 }  // namespace
 
-std::uint64_t signature(c10::Device device) {
+std::uint64_t signature(c10::Device device, c10::ScalarType type) {
   auto market = std::make_shared<Market>();
   Layout layout;
   layout.lookback = 2;
@@ -46,7 +46,7 @@ std::uint64_t signature(c10::Device device) {
       price[t * kAssets + i] = t % 97 == 50 + i ? 0.0 : p;  // a price of 0 now and then
     }
   }
-  market->price = market->price.to(device);
+  market->price = market->price.to(device, type);
   market->tech = market->price;
   Rules rules;
   rules.assets = kAssets;

@@ -4,12 +4,18 @@
 #define gpuStream_t hipStream_t
 #define gpuGetLastError hipGetLastError
 #define gpuGetErrorString hipGetErrorString
+#define gpuGetDevice hipGetDevice
+#define gpuSetDevice hipSetDevice
+#define gpuMemGetInfo hipMemGetInfo
 #define gpuSuccess hipSuccess
 #else
 #include <cuda_runtime.h>
 #define gpuStream_t cudaStream_t
 #define gpuGetLastError cudaGetLastError
 #define gpuGetErrorString cudaGetErrorString
+#define gpuGetDevice cudaGetDevice
+#define gpuSetDevice cudaSetDevice
+#define gpuMemGetInfo cudaMemGetInfo
 #define gpuSuccess cudaSuccess
 #endif
 
@@ -51,11 +57,13 @@ __global__ void random_kernel(float* out, std::int64_t worlds, std::int64_t colu
 
 unsigned blocks_for(std::int64_t threads) { return static_cast<unsigned>((threads + kThreads - 1) / kThreads); }
 
+template <class Status>
+void check(Status status, const char* what) {
+  if (status != gpuSuccess) throw Error(Fault::failed, std::string(what) + ": " + gpuGetErrorString(status));
+}
+
 void check_launch(const char* what) {
-  const auto status = gpuGetLastError();
-  if (status != gpuSuccess) {
-    throw Error(Fault::failed, std::string(what) + " could not be launched: " + gpuGetErrorString(status));
-  }
+  check(gpuGetLastError(), (std::string(what) + " could not be launched").c_str());
 }
 
 template <class R>
@@ -82,6 +90,18 @@ void random_on_gpu(float* out, std::int64_t worlds, std::int64_t columns, std::u
   random_kernel<<<blocks_for(worlds), kThreads, 0, static_cast<gpuStream_t>(stream)>>>(out, worlds, columns, seed, step,
                                                                                        first_world, kind);
   check_launch("the random numbers");
+}
+
+std::int64_t free_bytes_on_gpu(int device) {
+  constexpr const char* kWhat = "the device's free memory could not be read";
+  int current = 0;
+  std::size_t free = 0, all = 0;
+  check(gpuGetDevice(&current), kWhat);
+  check(gpuSetDevice(device), kWhat);
+  const auto status = gpuMemGetInfo(&free, &all);
+  check(gpuSetDevice(current), kWhat);
+  check(status, kWhat);
+  return static_cast<std::int64_t>(free);
 }
 
 }  // namespace ristretto::env

@@ -27,5 +27,7 @@ void open_on_gpu(const Batch<double>& batch, void* stream);
 // [worlds, columns] float32 of env/random.h.
 void random_on_gpu(float* out, std::int64_t worlds, std::int64_t columns, std::uint64_t seed, std::uint64_t step,
                    std::int64_t first_world, RandomKind kind, void* stream);
+// What the device has left for everybody (LibTorch tells it from 2.11 on only).
+std::int64_t free_bytes_on_gpu(int device);
 
 }  // namespace ristretto::env

@@ -19,13 +19,16 @@ inline constexpr std::size_t kMaxMemo = 1'000'000;
 inline constexpr std::size_t kMaxValues = 1'000'000;
 inline constexpr std::size_t kMaxMarks = 256;
 inline constexpr int kMaxNesting = 64;
+inline constexpr std::size_t kMaxGlobalName = 1024;  // of a module, and of what it holds
+// Bytes of texts that are copied from the memo, beyond the input's own: a few bytes of it can name a text again.
+inline constexpr std::size_t kMaxCopies = std::size_t{1} << 20;
 
 // A value per opcode that makes one, on a stack; containers may be filled after they went into the memo, so depth and
 // cycles are known only at the end. Until then no link is followed.
 class PickleMachine {
  public:
   PickleMachine(std::string_view bytes, const std::string& origin, const std::vector<std::string>* callables)
-      : bytes_(bytes), origin_(origin), callables_(callables) {}
+      : bytes_(bytes), origin_(origin), callables_(callables), copies_left_(bytes.size() + kMaxCopies) {}
 
   // What is not part of the result may be a cycle, or too deep for recursive destruction.
   ~PickleMachine() {
@@ -93,6 +96,11 @@ class PickleMachine {
     if (charged_ > kMaxValues) fail(str("more than ", kMaxValues, " values"));
   }
 
+  void charge_copy(std::size_t bytes) {
+    if (bytes > copies_left_) fail("texts are repeated to far more than the file");
+    copies_left_ -= bytes;
+  }
+
   PicklePointer make(Kind kind) {
     charge(1);
     auto value = std::make_shared<PickleValue>();
@@ -154,6 +162,11 @@ class PickleMachine {
   }
 
   void push_global(std::string_view module, std::string_view name) {
+    if (std::max(module.size(), name.size()) > kMaxGlobalName) {
+      fail(str("a global's name of ", std::max(module.size(), name.size()), " bytes, expected at most ",
+               kMaxGlobalName));
+    }
+    charge_copy(module.size() + name.size());
     const PicklePointer value = make(Kind::global);
     value->text = str(module, ' ', name);
     push(value);
@@ -268,6 +281,7 @@ class PickleMachine {
   }
 
   PicklePointer latin1(const std::string& text) {
+    charge_copy(text.size());
     const PicklePointer value = make(Kind::bytes);
     for (std::size_t at = 0; at < text.size();) {
       const char32_t point = *next_point(text, at);
@@ -373,6 +387,7 @@ class PickleMachine {
   bool stopped_ = false;
   bool finished_ = false;
   std::size_t charged_ = 0;
+  std::size_t copies_left_;
   std::vector<PicklePointer> made_;
   std::vector<PicklePointer> stack_;
   std::vector<std::size_t> marks_;

@@ -1,4 +1,4 @@
-// TensorBoard event files: TFRecord of Event messages, scalars only.
+// TensorBoard event files: TFRecord of Event messages, scalars and texts.
 #pragma once
 
 #include <cstdint>

@@ -21,7 +21,9 @@ using Kind = PickleValue::Kind;
 constexpr std::uint64_t kMaxPickleBytes = std::uint64_t{1} << 28;
 constexpr std::size_t kMaxTensors = 100'000;
 constexpr std::size_t kMaxVisits = 1'000'000;  // one dictionary may be named many times
-// Views may repeat a storage's numbers: all tensors together are at most this, and this many times the file.
+constexpr std::size_t kMaxName = 4096;         // bytes; each repeats those of the dictionaries around it
+// Views may repeat a storage's numbers, and names each other: all tensors together are at most this, and this many
+// times the file; so are their names.
 constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 24;
 constexpr std::uint64_t kMaxExpansion = 8;
 
@@ -112,7 +114,10 @@ Storages storages_of(const PickleValue& root, const std::string& origin) {
 class Walk {
  public:
   Walk(const Storages& storages, const std::string& origin, std::uint64_t file_bytes)
-      : storages_(storages), origin_(origin), bytes_left_(std::max(kMaxBytes, kMaxExpansion * file_bytes)) {}
+      : storages_(storages),
+        origin_(origin),
+        bytes_left_(std::max(kMaxBytes, kMaxExpansion * file_bytes)),
+        name_bytes_left_(bytes_left_) {}
 
   NamedArrays run(const PickleValue& root) {
     if (root.kind != Kind::dict && !is_module(root)) {
@@ -175,12 +180,16 @@ class Walk {
     }
   }
 
-  static std::string joined(const std::string& prefix, const std::string& name) {
+  std::string joined(const std::string& prefix, const std::string& name) const {
+    const std::size_t size = prefix.empty() ? name.size() : prefix.size() + 1 + name.size();
+    if (size > kMaxName) refuse(origin_, str("a name is longer than ", kMaxName, " bytes"));
     return prefix.empty() ? name : str(prefix, '.', name);
   }
 
   void emit(const PickleValue& value, const std::string& name) {
     if (out_.size() >= kMaxTensors) refuse(origin_, str("more than ", kMaxTensors, " tensors"));
+    if (name.size() > name_bytes_left_) refuse(origin_, "the tensors' names are far larger than the file");
+    name_bytes_left_ -= name.size();
     if (!names_.insert(name).second) refuse(origin_, str("the name \"", name, "\" comes twice"));
     const std::vector<PicklePointer> arguments(value.items.begin() + 1, value.items.end());
     out_.emplace_back(name, tensor(class_of(value), arguments, name));
@@ -274,7 +283,7 @@ class Walk {
 
   const Storages& storages_;
   const std::string& origin_;
-  std::uint64_t bytes_left_;
+  std::uint64_t bytes_left_, name_bytes_left_;
   std::size_t visits_ = 0;
   std::set<std::string> names_;
   NamedArrays out_;

@@ -9,7 +9,6 @@
 
 #include <cassert>
 #include <cmath>
-#include <iterator>
 
 #include "ft_transformer/blocks.h"
 #include "platform/error.h"
@@ -150,18 +149,6 @@ at::Tensor encode(const Weights& weights, const EncoderShape& shape, const std::
     return linear(weights, prefix + "backbone.output.linear", at::relu(cls));
   }
   return linear(weights, prefix + "output_projection", norm(weights, prefix + "norm", x).flatten(1));
-}
-
-const PublishedDefaults& published_defaults(std::int64_t blocks) {
-  static const PublishedDefaults kTable[] = {
-      {1, 96, 8, 128, 0.10, 0.00, 0},  {2, 128, 8, 170, 0.15, 0.05, 0}, {3, 192, 8, 256, 0.20, 0.10, 0},
-      {4, 256, 8, 341, 0.25, 0.15, 0}, {5, 320, 8, 426, 0.30, 0.20, 0}, {6, 384, 8, 512, 0.35, 0.25, 0},
-  };
-  if (blocks < 1 || blocks > std::ssize(kTable)) {
-    throw Error(Fault::usage, str("FT-Transformer: there are no published defaults for ", blocks,
-                                  " blocks, expected 1 to ", std::ssize(kTable), "."));
-  }
-  return kTable[blocks - 1];
 }
 
 }  // namespace ristretto::ft_transformer

@@ -39,12 +39,4 @@ void add_encoder_weights(Weights& weights, const EncoderShape& shape, const std:
 at::Tensor encode(const Weights& weights, const EncoderShape& shape, const std::string& prefix,
                   const at::Tensor& input);
 
-// The published defaults by depth (algorithms.md 1.2, table).
-struct PublishedDefaults {
-  std::int64_t blocks, d_token, heads, hidden;
-  double attention_dropout, feedforward_dropout, residual_dropout;
-};
-// blocks 1 to 6; throws Error(usage) for others.
-const PublishedDefaults& published_defaults(std::int64_t blocks);
-
 }  // namespace ristretto::ft_transformer

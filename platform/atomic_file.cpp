@@ -32,6 +32,17 @@ class Descriptor {
   throw Error(Fault::failed, str(path.string(), ": ", what, ": ", std::strerror(error)), hint_of(error));
 }
 
+// Whether all of `bytes` are written; errno says why not.
+bool write_all(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t put = write(fd, bytes.data(), bytes.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return false;
+    bytes.remove_prefix(static_cast<std::size_t>(put));
+  }
+  return true;
+}
+
 }  // namespace
 
 std::string read_file(const std::filesystem::path& path, std::size_t limit_bytes) {
@@ -44,7 +55,8 @@ std::string read_file(const std::filesystem::path& path, std::size_t limit_bytes
     throw Error(Fault::incompatible,
                 str(path.string(), " has ", status.st_size, " bytes, expected at most ", limit_bytes));
   }
-  std::string bytes(static_cast<std::size_t>(status.st_size), '\0');
+  // A byte more: the last read finds the end without another block of the size.
+  std::string bytes(static_cast<std::size_t>(status.st_size) + 1, '\0');
   std::size_t filled = 0;
   for (;;) {
     if (filled == bytes.size()) bytes.resize(bytes.size() + 4096);  // files of /proc report no size
@@ -82,8 +94,11 @@ void append_line(const std::filesystem::path& path, std::string_view line) {
   char last = '\n';
   if (status.st_size > 0 && pread(file.get(), &last, 1, status.st_size - 1) != 1) fail("cannot be read", path, errno);
   const std::string text = str(last == '\n' ? "" : "\n", line, '\n');
-  if (write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
-    fail("cannot be appended to", path, errno);
+  if (!write_all(file.get(), text)) {
+    const int error = errno;
+    // Best effort: where half a line stays, the next one begins anew.
+    [[maybe_unused]] const int code = ftruncate(file.get(), status.st_size);
+    fail("cannot be appended to", path, error);
   }
   if (fsync(file.get()) != 0) fail("cannot be flushed to the disk", path, errno);
   if (status.st_size == 0) sync_path(path.has_parent_path() ? path.parent_path() : ".");
@@ -99,12 +114,7 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view b
     unlink(temporary.c_str());
     fail(what, path, error);
   };
-  for (std::size_t written = 0; written < bytes.size();) {
-    const ssize_t put = write(file.get(), bytes.data() + written, bytes.size() - written);
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) give_up("cannot be written");
-    written += static_cast<std::size_t>(put);
-  }
+  if (!write_all(file.get(), bytes)) give_up("cannot be written");
   if (fchmod(file.get(), 0644) != 0 || fsync(file.get()) != 0) give_up("cannot be flushed to the disk");
   if (rename(temporary.c_str(), path.c_str()) != 0) give_up("cannot be put in place");
   sync_path(directory);

@@ -18,8 +18,9 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view b
 // to.
 void require_writable(const std::filesystem::path& path);
 
-// Appends `line` (which holds no newline) and a newline in one write, and fsyncs; creates the file if needed. A line
-// that a crash cut before it is ended first, so that it costs no other. Throws Error(failed).
+// Appends `line` (which holds no newline) and a newline, and fsyncs; creates the file if needed. A line that a crash
+// cut before it is ended first, so that it costs no other. One writer at a time: where the disk is full, half a line is
+// taken back. Throws Error(failed).
 void append_line(const std::filesystem::path& path, std::string_view line);
 
 // fsync of a file or directory; throws Error(failed).

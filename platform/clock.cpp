@@ -108,21 +108,21 @@ std::optional<std::int64_t> parse_utc(const std::string& text) {
 }
 
 std::optional<double> parse_duration(const std::string& text) {
-  std::string rest = text;
-  std::erase(rest, ' ');
+  const auto after_spaces = [&](std::size_t at) { return std::min(text.find_first_not_of(' ', at), text.size()); };
+  const std::size_t begin = after_spaces(0);
   double sum = 0;
-  for (bool first = true; first || !rest.empty(); first = false) {
-    const std::size_t end = std::min(rest.find_first_not_of("0123456789."), rest.size());
-    const auto value = parse_number<double>(rest.substr(0, end));
+  for (std::size_t at = begin; at == begin || at < text.size();) {
+    const std::size_t end = std::min(text.find_first_not_of("0123456789.", at), text.size());
+    const auto value = parse_number<double>(text.substr(at, end - at));
     double unit = 1;
-    if (end < rest.size()) {
-      unit = rest[end] == 's' ? 1 : rest[end] == 'm' ? 60 : rest[end] == 'h' ? 3600 : rest[end] == 'd' ? 86400 : 0;
-    } else if (!first) {
+    if (end < text.size()) {
+      unit = text[end] == 's' ? 1 : text[end] == 'm' ? 60 : text[end] == 'h' ? 3600 : text[end] == 'd' ? 86400 : 0;
+    } else if (at != begin) {
       return std::nullopt;  // "6m30" may be 6 minutes and a half, or half an hour and 6 of something
     }
     if (!value || !std::isfinite(*value) || unit == 0) return std::nullopt;
     sum += *value * unit;
-    rest.erase(0, end + 1);
+    at = after_spaces(end + 1);  // behind a unit only: "1 30m" may be an hour and a half, or a mistyped 130m
   }
   return sum > 0 ? std::optional(sum) : std::nullopt;
 }

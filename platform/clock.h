@@ -21,7 +21,7 @@ std::string stamp_utc(std::int64_t seconds);
 // Seconds since 1970 of "2026-07-13", "20260713", "2026-07-13T02:00:00Z", "2026-07-13 02:00:00+00:00" and the like; a
 // text without a zone is UTC. Nothing where it is no such date.
 std::optional<std::int64_t> parse_utc(const std::string& text);
-// Seconds of "90", "90s", "3m", "2h", "1d"; nothing where it is no such duration or not positive.
+// Seconds of "90", "90s", "3m", "2h", "1d", "1h 30m"; nothing where it is no such duration or not positive.
 std::optional<double> parse_duration(const std::string& text);
 // 93784 s is "1d 2h", 3725 is "1h 2m", 75 is "1m 15s", 7.2 is "7.2s".
 std::string duration_text(double seconds);

@@ -17,6 +17,7 @@
 #include "platform/error.h"
 #include "platform/text.h"
 #include "studies/study.h"
+#include "temporary_directory.h"
 
 namespace ristretto::studies {
 
@@ -33,17 +34,8 @@ inline std::string bytes_of(const fs::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// A directory of its own that goes with the test.
-struct Scratch {
-  fs::path path;
-  explicit Scratch(const fs::path& parent = fs::temp_directory_path()) {
-    std::string pattern = (parent / "ristretto-study-XXXXXX").string();
-    REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    path = pattern;
-  }
-  ~Scratch() { fs::remove_all(path); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
+struct Scratch : TemporaryDirectory {
+  using TemporaryDirectory::TemporaryDirectory;
   // A copy of a golden file, changed by SQL.
   std::string changed(const std::string& golden, const std::string& sql) const {
     const fs::path copy = path / golden;

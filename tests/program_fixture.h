@@ -5,25 +5,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
 
+#include "temporary_directory.h"
+
 namespace ristretto::train {
 
 inline const std::string kSource = RISTRETTO_SOURCE;
-
-struct TemporaryDirectory {
-  std::filesystem::path path;
-  TemporaryDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "ristretto-XXXXXX").string();
-    path = mkdtemp(name.data());
-  }
-  ~TemporaryDirectory() {
-    std::system(("chmod -R u+w '" + path.string() + "' && rm -rf '" + path.string() + "'").c_str());
-  }
-};
 
 // A network and a run of seconds; everything else as in the real job.
 inline std::vector<std::string> small_retrain(const std::string& name) {

@@ -1,5 +1,4 @@
 #include <doctest/doctest.h>
-#include <stdlib.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -12,6 +11,7 @@
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/text.h"
+#include "temporary_directory.h"
 
 using namespace ristretto;
 using namespace ristretto::env;
@@ -23,24 +23,10 @@ const std::string kHeader = "timestamp,open,high,low,close,volume\n";
 constexpr std::int64_t kHour = 3600;
 constexpr std::int64_t kStart = 1617566400;  // 2021-04-04T20:00:00Z
 
-// A directory of its own that goes with the test.
-class Directory {
- public:
-  Directory() {
-    std::string path = (std::filesystem::temp_directory_path() / "ristretto-bars-XXXXXX").string();
-    REQUIRE(mkdtemp(path.data()) != nullptr);
-    path_ = path;
-  }
-  ~Directory() { std::filesystem::remove_all(path_); }
-  Directory(const Directory&) = delete;
-  Directory& operator=(const Directory&) = delete;
-  const std::filesystem::path& path() const { return path_; }
+struct Directory : TemporaryDirectory {
   void write(const std::string& asset, const std::string& text) const {
-    std::ofstream(bars_file(path_, asset), std::ios::binary) << text;
+    std::ofstream(bars_file(path, asset), std::ios::binary) << text;
   }
-
- private:
-  std::filesystem::path path_;
 };
 
 // A sound line of the bar `hour` hours after kStart.
@@ -55,13 +41,13 @@ std::string lines_at(const std::vector<std::int64_t>& hours) {
 std::vector<BarDefect> defects_of(const std::string& text) {
   const Directory directory;
   directory.write("BTC/USD", text);
-  return check_bars(directory.path(), {"BTC/USD"});
+  return check_bars(directory.path, {"BTC/USD"});
 }
 
 Bars bars_of(const std::string& text) {
   const Directory directory;
   directory.write("BTC/USD", text);
-  return read_bars(directory.path(), {"BTC/USD"});
+  return read_bars(directory.path, {"BTC/USD"});
 }
 
 // Exactly one defect, at that line, whose text contains `part`.
@@ -183,11 +169,11 @@ TEST_CASE("bars: each kind of bad file is found") {
   check_one_defect("timestamp,open,high,low,close,volume,close\n", 1, "column close stands twice");
   CHECK(defects_of("a\rb").size() == 6);
   const Directory directory;
-  const std::vector<BarDefect> nowhere = check_bars(directory.path() / "nowhere", {"BTC/USD", "ETH/USD"});
+  const std::vector<BarDefect> nowhere = check_bars(directory.path / "nowhere", {"BTC/USD", "ETH/USD"});
   REQUIRE(nowhere.size() == 1);
   CHECK(nowhere[0].text.find("there is no such directory") == 0);
-  std::filesystem::create_directory(directory.path() / "empty");
-  const std::vector<BarDefect> missing = check_bars(directory.path() / "empty", {"BTC/USD", "ETH/USD"});
+  std::filesystem::create_directory(directory.path / "empty");
+  const std::vector<BarDefect> missing = check_bars(directory.path / "empty", {"BTC/USD", "ETH/USD"});
   REQUIRE(missing.size() == 2);
   CHECK(missing[1].file.filename() == "ETH_USD.csv");
   CHECK(missing[1].line == 0);
@@ -199,13 +185,13 @@ TEST_CASE(
   directory.write("BTC/USD", lines_at({0, 1}) + "bad,0,12,9,x,1\n");
   directory.write("LTC/USD", lines_at({0, 0}));
   const std::vector<std::string> assets = {"BTC/USD", "ETH/USD", "LTC/USD"};
-  const std::vector<BarDefect> defects = check_bars(directory.path(), assets);
+  const std::vector<BarDefect> defects = check_bars(directory.path, assets);
   REQUIRE(defects.size() == 5);
   CHECK(defects[2].line == 4);
-  CHECK(defects[3].file == bars_file(directory.path(), "ETH/USD"));
-  CHECK(defects[4].file == bars_file(directory.path(), "LTC/USD"));
+  CHECK(defects[3].file == bars_file(directory.path, "ETH/USD"));
+  CHECK(defects[4].file == bars_file(directory.path, "LTC/USD"));
   try {
-    read_bars(directory.path(), assets);
+    read_bars(directory.path, assets);
     FAIL("bad files were read");
   } catch (const Error& error) {
     CHECK(error.fault() == Fault::incompatible);
@@ -232,7 +218,7 @@ TEST_CASE("bars: assets keep the bars that all of them have, and a missing one i
   const Directory directory;
   directory.write("BTC/USD", lines_at({0, 1, 2, 3, 4, 5, 6, 9, 10}));
   directory.write("ETH/USD", lines_at({1, 2, 3, 5, 6, 7, 8, 9, 10, 11}));
-  const Bars bars = read_bars(directory.path(), {"ETH/USD", "BTC/USD"});
+  const Bars bars = read_bars(directory.path, {"ETH/USD", "BTC/USD"});
   std::vector<double> hours = {1, 2, 3, 5, 6, 9, 10};
   REQUIRE(bars.columns.size() == 2);
   CHECK(bars.columns[0].asset == "ETH/USD");
@@ -250,26 +236,26 @@ TEST_CASE("bars: assets that share no bar are an error that names the asset") {
   directory.write("BTC/USD", lines_at({0, 1, 2}));
   directory.write("ETH/USD", lines_at({2, 3}));
   directory.write("LTC/USD", lines_at({3, 4}));
-  CHECK(check_bars(directory.path(), {"BTC/USD", "ETH/USD"}).empty());
-  const std::vector<BarDefect> defects = check_bars(directory.path(), {"BTC/USD", "ETH/USD", "LTC/USD"});
+  CHECK(check_bars(directory.path, {"BTC/USD", "ETH/USD"}).empty());
+  const std::vector<BarDefect> defects = check_bars(directory.path, {"BTC/USD", "ETH/USD", "LTC/USD"});
   REQUIRE(defects.size() == 1);
   CHECK(defects[0].file.filename() == "LTC_USD.csv");
-  CHECK_THROWS_WITH_AS(read_bars(directory.path(), {"BTC/USD", "ETH/USD", "LTC/USD"}), doctest::Contains("LTC/USD"),
+  CHECK_THROWS_WITH_AS(read_bars(directory.path, {"BTC/USD", "ETH/USD", "LTC/USD"}), doctest::Contains("LTC/USD"),
                        Error);
 }
 
 TEST_CASE("bars: no assets, an asset twice and a bar without length are errors of use") {
   const Directory directory;
   directory.write("BTC/USD", lines_at({0}));
-  CHECK_THROWS_AS(read_bars(directory.path(), {}), Error);
-  CHECK_THROWS_AS(read_bars(directory.path(), {"BTC/USD", "BTC/USD"}), Error);
-  CHECK_THROWS_AS(read_bars(directory.path(), {"BTC/USD"}, 0), Error);
+  CHECK_THROWS_AS(read_bars(directory.path, {}), Error);
+  CHECK_THROWS_AS(read_bars(directory.path, {"BTC/USD", "BTC/USD"}), Error);
+  CHECK_THROWS_AS(read_bars(directory.path, {"BTC/USD"}, 0), Error);
 }
 
 TEST_CASE("bars: a bar may have another length than an hour") {
   const Directory directory;
   directory.write("BTC/USD", kHeader + "2021-04-04,10,12,9,11,1\n2021-04-05,10,12,9,11,1\n2021-04-07,10,12,9,11,1\n");
-  const Bars bars = read_bars(directory.path(), {"BTC/USD"}, 86400);
+  const Bars bars = read_bars(directory.path, {"BTC/USD"}, 86400);
   CHECK(bars.bar_seconds == 86400);
   CHECK(bars.segments == std::vector<Segment>{{0, 2}, {2, 3}});
 }

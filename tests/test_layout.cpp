@@ -6,6 +6,7 @@
 #include "env/indicators.h"
 #include "env/layout.h"
 #include "platform/error.h"
+#include "platform/text.h"
 
 using namespace ristretto;
 using namespace ristretto::env;
@@ -44,6 +45,16 @@ TEST_CASE("layout: there is one name a column, and no name twice") {
     CHECK(std::set<std::string>(names.begin(), names.end()).size() == names.size());
     CHECK(static_cast<std::int64_t>(layout.column_scales().size()) == layout.size());
   }
+}
+
+TEST_CASE("layout: a lookback that no layout has is refused before there are names of it") {
+  for (const int lookback : {-5, 0, 1001, 1'000'000'000}) {
+    const Layout layout{{"BTC/USD"}, {"rsi"}, lookback, {}};
+    const std::string expected = str("the layout's lookback is ", lookback, ", expected 1 to 1000");
+    CHECK_THROWS_WITH_AS(layout.names(), expected.c_str(), Error);
+    CHECK_THROWS_WITH_AS(layout.column_scales(), expected.c_str(), Error);
+  }
+  CHECK(Layout{{"BTC/USD"}, {"rsi"}, 1000, {}}.names().size() == 1002);
 }
 
 TEST_CASE("layout: each column has the power of two of its kind") {

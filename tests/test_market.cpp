@@ -160,6 +160,55 @@ TEST_CASE("market: the existing data processor's arrays up to their first gap, b
   }
 }
 
+TEST_CASE("market: the paper trader's arrays, which know no gap and repeat a row where an asset has no bar") {
+  const formats::NamedArrays golden = formats::read_npz(RISTRETTO_GOLDEN "/indicators/assembled_paper_trader.npz");
+  const auto doubles = [&](const char* name) { return formats::find(golden, name)->as_doubles(); };
+  const std::vector<double> price = doubles("price_array"), tech = doubles("tech_array"), time = doubles("time_array"),
+                            input_time = doubles("input_time");
+  const double removed = doubles("removed_bar")[0];
+  const std::string removed_from = formats::find(golden, "removed_from")->as_texts()[0];
+  REQUIRE(formats::find(golden, "price_columns")->as_texts() == default_assets());
+
+  const std::vector<std::string> features = feature_set("alpaca-14");
+  const Bars all = read_bars(kExampleBars, default_assets());
+  for (std::size_t i = 0; i < default_assets().size(); ++i) {
+    const std::string& asset = default_assets()[i];
+    CAPTURE(asset);
+    Bars bars;
+    bars.assets = {asset};
+    AssetBars& into = bars.columns.emplace_back();
+    for (const double bar : input_time) {
+      if (asset == removed_from && bar == removed) continue;
+      const auto found = std::find(all.time.begin(), all.time.end(), static_cast<std::int64_t>(bar));
+      REQUIRE(found != all.time.end());
+      const auto t = static_cast<std::size_t>(found - all.time.begin());
+      bars.time.push_back(*found);
+      for (const auto column :
+           {&AssetBars::open, &AssetBars::high, &AssetBars::low, &AssetBars::close, &AssetBars::volume}) {
+        (into.*column).push_back((all.columns[i].*column)[t]);
+      }
+    }
+    bars.segments = {{0, static_cast<std::int64_t>(bars.time.size())}};
+    const Market market = Market::of(bars, features);
+    REQUIRE(market.rows() == static_cast<std::int64_t>(time.size()) - (asset == removed_from ? 1 : 0));
+    double worst = 0;
+    for (std::size_t row = 0, from = 0; row < time.size(); ++row) {
+      if (row > 0 && !(asset == removed_from && time[row] == removed)) ++from;
+      const auto at = static_cast<std::int64_t>(from);
+      REQUIRE((static_cast<double>(market.time[from]) == time[row] || time[row] == removed));
+      const double close = price_at(market, at, 0);
+      REQUIRE(price[row * default_assets().size() + i] == static_cast<double>(static_cast<float>(close)));
+      for (std::size_t f = 0; f < features.size(); ++f) {
+        const double expected = tech[(row * default_assets().size() + i) * features.size() + f];
+        // Both are rounded to float32.
+        const double allowed = 2 * kFloatRounding * std::abs(expected) + 1e-9 * std::max(close, 1.0);
+        worst = std::max(worst, std::abs(tech_at(market, at, static_cast<std::int64_t>(f)) - expected) / allowed);
+      }
+    }
+    CHECK(worst <= 1);
+  }
+}
+
 TEST_CASE("market: bars without a segment longer than the warm-up are an error") {
   const Bars bars = bars_at(hours_of({{0, 33}, {40, 73}}), {"BTC/USD"});
   CHECK_THROWS_WITH_AS(Market::of(bars, {"macd"}), doctest::Contains("warm-up of 33 bars"), Error);
@@ -169,7 +218,9 @@ TEST_CASE("market: bars without a segment longer than the warm-up are an error")
 TEST_CASE("market: a feature that float32 cannot hold is an error that names asset, feature and bar") {
   Bars bars = bars_at(hours_of({{0, 3}}), {"BTC/USD"});
   bars.columns[0].volume[1] = 1e39;
-  CHECK_THROWS_WITH_AS(Market::of(bars, {"volume"}), doctest::Contains("feature volume of BTC/USD is 1e+39"), Error);
+  CHECK_THROWS_WITH_AS(
+      Market::of(bars, {"volume"}),
+      doctest::Contains("feature volume of BTC/USD is 1e+39 at the bar of 1970-01-01T01:00:00Z, expected"), Error);
 }
 
 TEST_CASE("market: a copy with other segments or prices shares or keeps the other tables") {

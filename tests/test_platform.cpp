@@ -1,9 +1,10 @@
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmath>
-#include <cstdlib>
+#include <csignal>
 #include <filesystem>
 #include <limits>
 
@@ -12,21 +13,9 @@
 #include "platform/error.h"
 #include "platform/lock.h"
 #include "platform/text.h"
+#include "temporary_directory.h"
 
 namespace ristretto {
-namespace {
-
-struct TemporaryDirectory {
-  std::filesystem::path path;
-  TemporaryDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "ristretto-XXXXXX").string();
-    path = mkdtemp(name.data());
-  }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path); }
-};
-
-}  // namespace
-
 TEST_CASE("text: numbers are shortest and read back equal") {
   CHECK(str("a", 1, 'b', 0.1, true, std::string("c")) == "a1b0.1truec");
   CHECK(str(1e-5) == "1e-05");
@@ -68,8 +57,12 @@ TEST_CASE("clock: durations are read and written") {
   CHECK(parse_duration("1.5h") == 5400);
   CHECK(parse_duration("6m30s") == 390);
   CHECK(parse_duration("1h 2m") == 3720);  // as duration_text() says it
-  for (const char* bad : {"", "m", "-3m", "0", "0m0s", "3x", "nan", "inf", "6m30", "1 h 2", "1..2s"})
+  CHECK(parse_duration(" 2h1m ") == 7260);
+  for (const char* bad : {"", " ", "m", "-3m", "0", "0m0s", "3x", "nan", "inf", "6m30", "1 h 2", "1..2s", "1 30m",
+                          "1 2h", "2h 1 0m", "1 . 5h"}) {
+    CAPTURE(bad);
     CHECK_FALSE(parse_duration(bad));
+  }
   CHECK(duration_text(7.21) == "7.2s");
   CHECK(duration_text(75) == "1m 15s");
   CHECK(duration_text(3725) == "1h 2m");
@@ -96,6 +89,33 @@ TEST_CASE("atomic_file: whether a file can be written is known before, and nothi
   CHECK(std::filesystem::is_empty(directory.path));
   CHECK_THROWS_WITH_AS(require_writable(directory.path), doctest::Contains("Is a directory"), Error);
   CHECK_THROWS_WITH_AS(require_writable(directory.path / "no" / "file"), doctest::Contains("No such file"), Error);
+}
+
+TEST_CASE("atomic_file: a line that finds no room is taken back, and said") {
+  const TemporaryDirectory directory;
+  const auto path = directory.path / "lines";
+  append_line(path, "one");
+  const pid_t child = fork();
+  if (child == 0) {
+    std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{10, 10};  // room for the second line, and for 2 bytes of the third
+    setrlimit(RLIMIT_FSIZE, &limit);
+    try {
+      append_line(path, "two");
+      append_line(path, "three");
+    } catch (const Error& error) {
+      const bool said = std::string(error.what()).find("cannot be appended to: File too large") != std::string::npos;
+      _exit(error.fault() == Fault::failed && said ? 0 : 1);
+    }
+    _exit(2);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+  CHECK(read_file(path) == "one\ntwo\n");
+  append_line(path, "three");
+  CHECK(read_file(path) == "one\ntwo\nthree\n");
 }
 
 TEST_CASE("lock: one process at a time, and the lock goes with its process") {

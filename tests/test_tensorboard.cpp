@@ -10,6 +10,7 @@
 #include "platform/atomic_file.h"
 #include "platform/error.h"
 #include "platform/text.h"
+#include "temporary_directory.h"
 
 using namespace ristretto;
 using namespace ristretto::formats;
@@ -82,12 +83,6 @@ std::string field(std::string_view message, std::uint64_t number) {
   return fields.find(number)->second;
 }
 
-struct Folder {
-  std::filesystem::path path = std::filesystem::temp_directory_path() / str("ristretto_events_", getpid());
-  Folder() { std::filesystem::remove_all(path); }
-  ~Folder() { std::filesystem::remove_all(path); }
-};
-
 std::filesystem::path only_file(const std::filesystem::path& directory) {
   std::vector<std::filesystem::path> files;
   for (const auto& entry : std::filesystem::directory_iterator(directory)) files.push_back(entry.path());
@@ -103,7 +98,7 @@ TEST_CASE("tensorboard: the checksum is CRC-32C") {
 }
 
 TEST_CASE("tensorboard: a file holds the version, scalars and texts as Event messages") {
-  const Folder folder;
+  const TemporaryDirectory folder;
   const auto before = static_cast<double>(std::time(nullptr));
   {
     EventWriter writer(folder.path / "runs" / "one");
@@ -143,7 +138,7 @@ TEST_CASE("tensorboard: a file holds the version, scalars and texts as Event mes
 }
 
 TEST_CASE("tensorboard: many scalars are written before a flush, in whole records") {
-  const Folder folder;
+  const TemporaryDirectory folder;
   EventWriter writer(folder.path);
   for (int i = 0; i < 5000; ++i) writer.scalar("loss", i, i);
   const std::size_t written = records_of(read_file(only_file(folder.path))).size();
@@ -153,7 +148,7 @@ TEST_CASE("tensorboard: many scalars are written before a flush, in whole record
 }
 
 TEST_CASE("tensorboard: a directory that cannot be made is an Error") {
-  const Folder folder;
-  write_file_atomically(folder.path, "a file");
-  CHECK_THROWS_AS(EventWriter(folder.path / "runs"), Error);
+  const TemporaryDirectory folder;
+  write_file_atomically(folder.path / "file", "a file");
+  CHECK_THROWS_AS(EventWriter(folder.path / "file" / "runs"), Error);
 }
