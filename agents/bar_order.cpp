@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/record_function.h>
 
 #include <algorithm>
 #include <numeric>
@@ -11,7 +12,10 @@
 namespace ristretto::agents {
 
 BarOrder::BarOrder(const at::Tensor& bar) : device_(bar.device()) {
-  const at::Tensor on_host = bar.to(at::kCPU, at::kInt).contiguous();
+  const at::Tensor on_host = [&] {
+    RECORD_USER_SCOPE("waiting");
+    return bar.to(at::kCPU, at::kInt).contiguous();
+  }();
   bar_.assign(on_host.const_data_ptr<std::int32_t>(), on_host.const_data_ptr<std::int32_t>() + on_host.numel());
   by_bar_.resize(bar_.size());
   std::iota(by_bar_.begin(), by_bar_.end(), 0);
@@ -64,9 +68,9 @@ BarOrder::Epoch BarOrder::in_order(const std::vector<std::int64_t>& index, std::
     if (bars.empty() || anew || bars.back() != bar) bars.push_back(bar);
     out.place_on_host.push_back(static_cast<std::int64_t>(bars.size()) - 1);
   }
-  out.index = at::tensor(index, at::kLong).to(device_);
-  out.bars = at::tensor(bars, at::kInt).to(device_);
-  out.place = at::tensor(out.place_on_host, at::kLong).to(device_);
+  out.index = at::tensor(index, at::kLong).to(device_, /*non_blocking=*/true);
+  out.bars = at::tensor(bars, at::kInt).to(device_, /*non_blocking=*/true);
+  out.place = at::tensor(out.place_on_host, at::kLong).to(device_, /*non_blocking=*/true);
   return out;
 }
 

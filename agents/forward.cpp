@@ -3,8 +3,10 @@
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
 #include <ATen/record_function.h>
 
+#include <algorithm>
 #include <string>
 
 namespace ristretto::agents {
@@ -96,8 +98,34 @@ FrozenNetwork::FrozenNetwork(const ft_transformer::Weights& weights, const Archi
   }
 }
 
+void FrozenNetwork::encode(const at::Tensor& windows, std::int64_t most) {
+  const at::NoGradGuard no_grad;
+  const Autocast autocast(bf16_, windows.device().type());
+  const std::int64_t count = windows.size(0), piece = most > 0 ? most : count;
+  std::vector<at::Tensor> keys, values, own;
+  for (std::int64_t begin = 0; begin < count; begin += piece) {
+    const ft_transformer::MarketContext part = ft_transformer::market_context(
+        weights_, architecture_.context, windows.narrow(0, begin, std::min(piece, count - begin)));
+    keys.push_back(part.keys);
+    values.push_back(part.values);
+    own.push_back(part.own);
+  }
+  context_ = {at::cat(keys), at::cat(values), at::cat(own)};
+}
+
 at::Tensor FrozenNetwork::operator()(const Input& input) const {
   const at::NoGradGuard no_grad;
+  if (context_) {
+    RECORD_USER_SCOPE("trunk");
+    const Autocast autocast(bf16_, input.account.device().type());
+    const bool actor = part_ == Part::actor;
+    const at::Tensor out =
+        ft_transformer::read_context(weights_, architecture_.context,
+                                     actor ? ft_transformer::ContextHead::actor : ft_transformer::ContextHead::critic,
+                                     *context_, input.account, input.window)
+            .to(input.account.scalar_type());
+    return actor ? out : out.squeeze(1);
+  }
   if (layers_.empty()) {
     const Autocast autocast(bf16_, input.samples().device().type());
     return part_ == Part::actor ? actor_mean(weights_, architecture_, input)

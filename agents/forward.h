@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "agents/packed_linear.h"
@@ -35,6 +36,9 @@ enum class Part { actor, critic };
 class FrozenNetwork {
  public:
   FrozenNetwork(const ft_transformer::Weights& weights, const Architecture& architecture, Part part, bool bf16);
+  // Of market_context: encodes windows [D, n, L, F], `most` at once (0: all), once for all passes to come. These then
+  // take inputs without windows, whose `window` says which of them a sample reads.
+  void encode(const at::Tensor& windows, std::int64_t most);
   // actor: mean of u [B, A] (categorical: latents); critic: values [B]. In the weights' type.
   at::Tensor operator()(const Input& input) const;
 
@@ -43,7 +47,8 @@ class FrozenNetwork {
   Architecture architecture_;
   Part part_;
   bool bf16_;
-  std::vector<PackedLinear> layers_;  // of an MLP
+  std::vector<PackedLinear> layers_;                      // of an MLP
+  std::optional<ft_transformer::MarketContext> context_;  // of encode()
 };
 
 }  // namespace ristretto::agents

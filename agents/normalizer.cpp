@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/clamp.h>
 #include <ATen/ops/equal.h>
@@ -16,6 +17,7 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/record_function.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cmath>
 #include <map>
@@ -112,7 +114,7 @@ Normalizer::Normalizer(const env::Market& market, const env::Layout& layout, con
     market_mean_ = market_mean_.to(at::kFloat).to(at::kDouble);
     market_std_ = market_std_.to(at::kFloat).to(at::kDouble);
   }
-  tech_ = market.tech;
+  see_market(market);
   account_.mean = account_.mean.to(tech_.device(), at::kDouble);
   account_.variance = account_.variance.to(tech_.device(), at::kDouble);
   normalize_market();
@@ -143,6 +145,19 @@ at::Tensor Normalizer::alike(const at::Tensor& rows) const {
   if (!across_assets_) return rows;
   return ft_transformer::relative_features(rows.reshape({-1, static_cast<std::int64_t>(roles_.size())}), roles_);
 }
+
+void Normalizer::see_market(const env::Market& market) {
+  tech_ = market.tech;
+  first_bar_ = lookback_ - 1;
+  last_bar_ = market.rows() - 1;
+  if (market.segments.empty()) return;
+  const auto [first, last] = std::minmax_element(market.segments.begin(), market.segments.end(),
+                                                 [](const auto& a, const auto& b) { return a.begin < b.begin; });
+  first_bar_ = first->begin + lookback_ - 1;
+  last_bar_ = last->end - 1;
+}
+
+at::Tensor Normalizer::bars() const { return at::arange(first_bar_, last_bar_ + 1, tech_.options().dtype(at::kInt)); }
 
 void Normalizer::normalize_market() {
   const at::NoGradGuard no_grad;
@@ -186,13 +201,16 @@ Input Normalizer::input(const env::Observation& observation, const DistinctBars*
   }
   const at::Tensor& bars = distinct ? distinct->bars : observation.bar;
   if (distinct) out.window = distinct->place;
-  out.windows = market_rows_->windows(bars);
-  if (!across_assets_) return out;
-  const std::int64_t assets = observation.account.size(1) - 1;
-  out.windows = out.windows.view({bars.size(0), lookback_, assets, market_rows_->columns() / assets})
-                    .transpose(1, 2)
-                    .contiguous();
+  if (bars.defined()) out.windows = across_assets_ ? windows(bars) : market_rows_->windows(bars);
   return out;
+}
+
+at::Tensor Normalizer::windows(const at::Tensor& bars) const {
+  const auto features = static_cast<std::int64_t>(roles_.size());
+  return market_rows_->windows(bars)
+      .view({bars.size(0), lookback_, market_rows_->columns() / features, features})
+      .transpose(1, 2)
+      .contiguous();
 }
 
 at::Tensor Normalizer::matrix(const env::Observation& observation) const {
@@ -296,7 +314,7 @@ Normalizer Normalizer::for_market(const env::Market& market) const {
                                   lookback_ ? tech_.size(1) : 0));
   }
   Normalizer other = *this;
-  other.tech_ = market.tech;
+  other.see_market(market);
   other.account_.mean = other.account_.mean.to(market.tech.device());
   other.account_.variance = other.account_.variance.to(market.tech.device());
   other.normalize_market();

@@ -28,7 +28,7 @@ struct ColumnStatistics {
 
 // Which bars a batch sees: each once, and for every sample its place among them.
 struct DistinctBars {
-  at::Tensor bars;   // [D] int32
+  at::Tensor bars;   // [D] int32; undefined: the network has encoded them already (FrozenNetwork::encode)
   at::Tensor place;  // [B] int64
 };
 
@@ -52,6 +52,11 @@ class Normalizer {
   // [B, S], newest row first; of plain networks.
   at::Tensor matrix(const env::Observation& observation) const;
   bool shares_by_bar() const { return across_assets_; }
+  // All bars at which a portfolio of this market can stand, and perhaps others between them: [D] int32, one after the
+  // other.
+  at::Tensor bars() const;
+  // What market_context reads of the market at bars [D]: [D, n, L, F].
+  at::Tensor windows(const at::Tensor& bars) const;
   // account [..., 1+n], bar [...]: of the rollout just learned from (plain networks need no bar). Between updates only:
   // within a rollout and its update the statistics must stand still, or ratios are not 1 on the first minibatch.
   void update_account(const at::Tensor& account, const at::Tensor& bar = {});
@@ -73,6 +78,7 @@ class Normalizer {
   void restore(const NamedTensors& state);
 
  private:
+  void see_market(const env::Market& market);
   void normalize_market();
   void take_account_statistics();
   at::Tensor alike(const at::Tensor& rows) const;
@@ -83,6 +89,7 @@ class Normalizer {
   std::int64_t account_size_ = 0;
   std::int64_t lookback_ = 0;                        // 0: no market
   at::Tensor tech_;                                  // [T, n*F] raw, the market's own
+  std::int64_t first_bar_ = 0, last_bar_ = 0;        // of its segments' whole windows
   std::optional<env::ObservationRows> market_rows_;  // of the normalised market
   at::Tensor close_;                                 // [T, n] float32, across assets only: what makes a holding a value
   at::Tensor market_mean_, market_std_;              // [n*F] float64, CPU; across assets [F]

@@ -258,9 +258,12 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
                                 .all()
                                 .logical_and(at::isfinite(sums).all())
                                 .logical_and(at::isfinite(norms));
-  const at::Tensor read =
-      at::cat({sums, at::stack({norms, ratio_error, unexplained, std, finite.to(value.scalar_type())})})
-          .to(at::kCPU, at::kDouble);
+  const at::Tensor to_read =
+      at::cat({sums, at::stack({norms, ratio_error, unexplained, std, finite.to(value.scalar_type())})});
+  const at::Tensor read = [&] {
+    RECORD_USER_SCOPE("waiting");
+    return to_read.to(at::kCPU, at::kDouble);
+  }();
   const auto seen = static_cast<double>(std::max<std::int64_t>(minibatches, 1));
   const auto steps = static_cast<double>(std::max<std::int64_t>(out.optimizer_steps, 1));
   const double* number = read.const_data_ptr<double>();

@@ -9,6 +9,7 @@
 #include <ATen/record_function.h>
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "agents/forward.h"
@@ -18,6 +19,7 @@ namespace ristretto::agents {
 namespace {
 
 constexpr std::int64_t kValueRows = 8192;  // as wide as products gain from, and activations of a few hundred MB at most
+constexpr std::int64_t kMostContextNumbers = 1 << 27;  // of a network's encoded bars: 512 MB
 
 // What the environment showed, at every step. [horizon, N, 1+n] and [horizon, N]
 struct Observations {
@@ -32,6 +34,15 @@ struct Observations {
     if (bar.defined()) bar.select(0, t).copy_(seen.bar);
   }
 };
+
+// Whether a rollout of so many samples has the market's bars encoded once, before it, instead of each sample's.
+bool encodes_bars(const Architecture& architecture, std::int64_t bars, std::int64_t samples) {
+  const ft_transformer::MarketContextShape& shape = architecture.context;
+  const bool feature_tokens = shape.tokens == ft_transformer::MarketTokens::feature;
+  const std::int64_t tokens = architecture.actions * shape.lookback * (feature_tokens ? shape.features : 1);
+  const std::int64_t numbers = bars * (2 * tokens + architecture.actions) * shape.d_token;
+  return 2 * bars <= samples && numbers <= kMostContextNumbers;
+}
 
 // A network over observations, `most` rows at once (0: all): [B, ...].
 template <class Network>
@@ -53,11 +64,26 @@ Rollout collect(env::Environment& environment, const Policy& policy, const Norma
                 std::uint64_t seed, std::int64_t first_step, std::int64_t first_world, bool bf16,
                 std::int64_t most_rows) {
   const at::NoGradGuard no_grad;
-  const FrozenNetwork actor(policy.actor, policy.architecture, Part::actor, bf16);
-  const FrozenNetwork critic(policy.critic, policy.architecture, Part::critic, bf16);
-  const auto mean = [&](const env::Observation& rows) { return actor(normalizer.input(rows)); };
-  const auto value = [&](const env::Observation& rows) { return critic(normalizer.input(rows)); };
+  FrozenNetwork actor(policy.actor, policy.architecture, Part::actor, bf16);
+  FrozenNetwork critic(policy.critic, policy.architecture, Part::critic, bf16);
   const std::int64_t worlds = environment.size(), actions = environment.actions();
+  std::optional<at::Tensor> first_encoded;
+  if (normalizer.shares_by_bar()) {
+    const at::Tensor bars = normalizer.bars();
+    if (encodes_bars(policy.architecture, bars.size(0), horizon * worlds)) {
+      const at::Tensor windows = normalizer.windows(bars);
+      actor.encode(windows, most_rows);
+      critic.encode(windows, most_rows);
+      first_encoded = bars[0];
+    }
+  }
+  const auto input = [&](const env::Observation& rows) {
+    if (!first_encoded) return normalizer.input(rows);
+    const DistinctBars encoded{{}, (rows.bar - *first_encoded).to(at::kLong)};
+    return normalizer.input(rows, &encoded);
+  };
+  const auto mean = [&](const env::Observation& rows) { return actor(input(rows)); };
+  const auto value = [&](const env::Observation& rows) { return critic(input(rows)); };
   const bool categorical = policy.architecture.distribution == Distribution::categorical;
   const at::Tensor log_std = log_std_of(policy);
 

@@ -8,7 +8,6 @@
 #include <cstring>
 #include <exception>
 #include <filesystem>
-#include <new>
 #include <string>
 #include <vector>
 
@@ -18,10 +17,14 @@
 #include "platform/log.h"
 #include "platform/process.h"
 #include "platform/text.h"
+#include "train/memory_budget.h"
 
 namespace {
 
 using namespace ristretto;
+
+constexpr const char* kSmaller =
+    "give smaller sizes: --net-dimension, --portfolios, --base-target-step, --ft-d-token, or a smaller --memory-budget";
 
 void print_usage(std::FILE* to) {
   std::string text =
@@ -95,23 +98,12 @@ int main(int argc, char** argv) {
     return fail(error.what(), error.hint(), error.fault());
   } catch (const std::filesystem::filesystem_error& error) {
     return fail(message_of(error), hint_of(error.code().value()), Fault::failed);
-  } catch (const c10::OutOfMemoryError&) {
-    return fail("the device's memory is used up", "give a smaller --memory-budget, or a smaller --net-dimension",
-                Fault::failed);
-  } catch (const std::bad_alloc&) {
-    return fail("the memory is used up", "give a smaller --memory-budget, or a smaller --net-dimension", Fault::failed);
   } catch (const c10::Error& error) {
-    // What LibTorch's allocator says on a CPU, in an error like any other.
-    static const std::string kTried = "you tried to allocate ";
-    const std::string text = error.what_without_backtrace();
-    if (const std::size_t at = text.find(kTried); at != std::string::npos) {
-      const std::string wanted = text.substr(at + kTried.size());
-      return fail(str("the memory does not hold ", wanted.substr(0, wanted.find('.')), " at once"),
-                  "give smaller sizes: --net-dimension, --portfolios, --base-target-step, --ft-d-token", Fault::failed);
-    }
+    if (const auto text = train::out_of_memory(error)) return fail(*text, kSmaller, Fault::failed);
     return fail(str("an internal error of ristretto: ", error.what_without_backtrace()),
                 "please report it with the command", Fault::failed);
   } catch (const std::exception& error) {
+    if (const auto text = train::out_of_memory(error)) return fail(*text, kSmaller, Fault::failed);
     return fail(str("an internal error of ristretto: ", error.what()), "please report it with the command",
                 Fault::failed);
   }

@@ -272,15 +272,15 @@ void VersionStore::require_clock(const std::string& name) const {
               "set the clock (timedatectl)");
 }
 
-void VersionStore::require_room(std::int64_t bytes) const {
-  fs::path existing = fs::absolute(root_);
+void require_room(const fs::path& directory, std::int64_t bytes) {
+  fs::path existing = fs::absolute(directory);
   while (!fs::exists(existing)) existing = existing.parent_path();
   const auto available = static_cast<std::int64_t>(fs::space(existing).available);
   if (available < bytes) {
-    throw Error(
-        Fault::failed,
-        str(root_.string(), " has room for ", with_thousands(available), " bytes, expected ", with_thousands(bytes)),
-        "remove old versions (prune), or choose a smaller network");
+    throw Error(Fault::failed,
+                str(directory.string(), " has room for ", with_thousands(available), " bytes, expected ",
+                    with_thousands(bytes)),
+                "remove old versions (ristretto prune) and old runs, or choose a smaller network");
   }
 }
 

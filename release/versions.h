@@ -114,8 +114,6 @@ class VersionStore {
   // Records that a candidate was refused; `version` is null for one that was not published.
   void refuse(const std::string& name, const std::optional<std::string>& version, const std::string& reason,
               const Json& gates = Json::array());
-  // Throws Error(failed) with both numbers where the file system has less room than `bytes`.
-  void require_room(std::int64_t bytes) const;
 
  private:
   class Change;  // a change of one name, under its lock
@@ -135,5 +133,8 @@ class VersionStore {
 std::optional<int> version_number(const std::string& id);
 // Throws Error(usage): a name is 1 to 100 letters, digits, '.', '_' and '-', and begins with a letter or digit.
 void require_name(const std::string& name);
+
+// Throws Error(failed) with both numbers where the directory's file system has less room than `bytes`.
+void require_room(const std::filesystem::path& directory, std::int64_t bytes);
 
 }  // namespace ristretto::release

@@ -12,7 +12,9 @@ TEST_SUITE("gpu") {
       MESSAGE("skipped: LibTorch sees no GPU");
       return;
     }
-    CHECK(signature({at::kCUDA, 0}) == signature());
+    for (const at::ScalarType type : {at::kDouble, at::kFloat}) {
+      CHECK(signature({at::kCUDA, 0}, type) == signature(at::kCPU, type));
+    }
   }
 }
 

@@ -1,23 +1,29 @@
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/record_function.h>
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <memory>
 #include <set>
+#include <string_view>
 
 #include "agents/bar_order.h"
 #include "agents/forward.h"
+#include "agents/rollout.h"
 #include "env/environment.h"
 #include "env/random.h"
 #include "ft_transformer/market_context.h"
 #include "learning_fixtures.h"
 #include "platform/error.h"
 #include "platform/text.h"
+#include "random_market.h"
 
 using namespace ristretto;
 using namespace ristretto::ft_transformer;
@@ -55,6 +61,29 @@ at::Tensor forward(const Weights& weights, const MarketContextShape& shape, Cont
                    const at::Tensor& account, const at::Tensor& window = {}) {
   return read_context(weights, shape, head, market_context(weights, shape, windows), account, window);
 }
+
+// How often a network encodes windows, on this thread, from construction on.
+class EncoderCalls {
+ public:
+  EncoderCalls() {
+    counted() = 0;
+    handle_ = at::addThreadLocalCallback(at::RecordFunctionCallback([](const at::RecordFunction& call) {
+                                           counted() += std::string_view(call.name()) == "encoder";
+                                           return std::unique_ptr<at::ObserverContext>();
+                                         }).scopes({at::RecordScope::USER_SCOPE}));
+  }
+  ~EncoderCalls() { at::removeCallback(handle_); }
+  EncoderCalls(const EncoderCalls&) = delete;
+  EncoderCalls& operator=(const EncoderCalls&) = delete;
+  int count() const { return counted(); }
+
+ private:
+  static int& counted() {
+    static thread_local int count = 0;
+    return count;
+  }
+  at::CallbackHandle handle_;
+};
 
 }  // namespace
 
@@ -191,6 +220,39 @@ TEST_CASE("market_context: a file's served form answers raw observations as trai
     other.restore(normalizer.state());
     CHECK(largest(other.for_market(market).input({account, bar}).windows - normalizer.input({account, bar}).windows) ==
           0);
+  }
+}
+
+TEST_CASE(
+    "market_context: a rollout of many samples a bar encodes each bar once, and is the rollout that encodes each") {
+  env::Market market = tests::random_market({20, 40, 30}, 2).to(at::kCPU, at::kFloat);
+  market = market.with_segments({market.segments[1], market.segments[2]});  // the first rows are nobody's
+  const env::Layout layout = tests::layout_of(market, 2);
+  const env::Rules rules = tests::rules_of(market, 2);
+  for (const MarketTokens tokens : {MarketTokens::asset, MarketTokens::feature}) {
+    agents::Architecture architecture = tests::small_architecture(agents::Network::market_context, layout);
+    architecture.context.tokens = tokens;
+    const agents::Policy policy = agents::make_policy(architecture, {.seed = 1, .policy_gain = 1.0}, at::kCPU);
+    const agents::Normalizer normalizer(market, layout, tests::account_prior(layout), architecture.network);
+    const at::Tensor bars = normalizer.bars();
+    CHECK(bars[0].item<int>() == 21);
+    CHECK(bars[-1].item<int>() == 89);
+    for (const std::int64_t horizon : {3, 40}) {  // 12 samples, 160 of 69 bars
+      env::Portfolios::Options options;
+      options.portfolios = 4;
+      options.episode_bars = 10;  // ends within the rollout
+      env::Portfolios portfolios(std::make_shared<const env::Market>(market), layout, rules, options);
+      const EncoderCalls calls;
+      const agents::Rollout rollout = agents::collect(portfolios, policy, normalizer, horizon, 7, 0, 0, false, 25);
+      CHECK(calls.count() == (horizon == 40 ? 2 * 3 : 3 + 1 + 1));  // 69 bars by 25; steps, values, last values
+      const agents::Input input = normalizer.input({rollout.account.flatten(0, 1), rollout.bar.flatten()});
+      const at::NoGradGuard no_grad;
+      const agents::Outputs each = agents::forward(policy, input, false);
+      CHECK(largest(rollout.value.flatten() - each.value) <= kSame);
+      const agents::Evaluation now =
+          agents::evaluate(architecture, each.mean, agents::log_std_of(policy), rollout.u.flatten(0, 1));
+      CHECK(largest(rollout.log_probability.flatten() - now.log_probability) <= kSame);
+    }
   }
 }
 

@@ -15,6 +15,7 @@
 #include "platform/text.h"
 #include "studies/storage.h"
 #include "studies/trial_settings.h"
+#include "temporary_directory.h"
 #include "train/resolve.h"
 #include "train/sweep.h"
 
@@ -24,15 +25,6 @@ namespace {
 constexpr double kRounding = 1e-12;  // sums of six numbers in another order
 
 const std::string kSource = RISTRETTO_SOURCE;
-
-struct TemporaryDirectory {
-  std::filesystem::path path;
-  TemporaryDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "ristretto-XXXXXX").string();
-    path = mkdtemp(name.data());
-  }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path); }
-};
 
 // Trainings of a moment; everything else as in the real job.
 std::vector<std::string> small_sweep(const std::string& storage, int trials) {

@@ -532,9 +532,9 @@ TEST_CASE("versions: a status that was edited is found") {
 
 TEST_CASE("versions: too little room is an error with both numbers") {
   const Scratch scratch;
-  const VersionStore store(scratch / "not/yet/there");
-  CHECK_NOTHROW(store.require_room(1));
-  CHECK_THROWS_WITH_AS(store.require_room(std::int64_t{1} << 60), doctest::Contains("1,152,921,504,606,846,976"),
+  const std::filesystem::path directory = scratch / "not/yet/there";
+  CHECK_NOTHROW(require_room(directory, 1));
+  CHECK_THROWS_WITH_AS(require_room(directory, std::int64_t{1} << 60), doctest::Contains("1,152,921,504,606,846,976"),
                        Error);
 }
 

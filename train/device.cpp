@@ -3,11 +3,11 @@
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
-#include <torch/headeronly/version.h>
 
 #include <algorithm>
 #include <cstdlib>
 
+#include "env/step_launch.h"
 #include "platform/error.h"
 #include "platform/text.h"
 
@@ -53,12 +53,8 @@ std::string describe(c10::Device device) {
 }
 
 std::int64_t free_device_bytes(c10::Device device) {
-#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 11
-  return static_cast<std::int64_t>(at::accelerator::getMemoryInfo(device.index()).first);
-#else
-  (void)device;
-  throw Error(Fault::usage, "this release of LibTorch cannot tell the device's free memory", "give --memory-budget");
-#endif
+  at::accelerator::emptyCache();  // blocks that LibTorch keeps of a training before this one are free as well
+  return env::free_bytes_on_gpu(device.index());
 }
 
 void synchronize(c10::Device device) {

@@ -1,8 +1,10 @@
 #include "train/memory_budget.h"
 
+#include <c10/util/Exception.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <new>
 
 #include "platform/atomic_file.h"
 #include "platform/error.h"
@@ -76,6 +78,20 @@ std::int64_t budget_bytes(const std::string& text, c10::Device device) {
   constexpr double kShare = 0.85;  // of what is free
   return text.empty() ? static_cast<std::int64_t>(kShare * static_cast<double>(free_bytes(device)))
                       : parse_bytes("memory-budget", text);
+}
+
+std::optional<std::string> out_of_memory(const std::exception& error) {
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return "the device's memory is used up";
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return "the memory is used up";
+  const auto* torch = dynamic_cast<const c10::Error*>(&error);
+  if (torch == nullptr) return {};
+  // What LibTorch's allocator says on a CPU, in an error like any other.
+  static const std::string kTried = "you tried to allocate ";
+  const std::string text = torch->what_without_backtrace();
+  const std::size_t at = text.find(kTried);
+  if (at == std::string::npos) return {};
+  const std::string wanted = text.substr(at + kTried.size());
+  return str("the memory does not hold ", wanted.substr(0, wanted.find('.')), " at once");
 }
 
 std::int64_t micro_batch_of(const agents::Architecture& architecture, std::int64_t batch_size,

@@ -4,6 +4,8 @@
 #include <c10/core/Device.h>
 
 #include <cstdint>
+#include <exception>
+#include <optional>
 #include <string>
 
 #include "agents/policy.h"
@@ -20,6 +22,9 @@ std::int64_t free_bytes(c10::Device device);
 // Throws Error(usage) where not even one fits.
 std::int64_t micro_batch_of(const agents::Architecture& architecture, std::int64_t batch_size,
                             std::int64_t budget_bytes, c10::Device device);
+
+// What to tell of an error that says that the memory is used up, LibTorch's or the program's; none for another error.
+std::optional<std::string> out_of_memory(const std::exception& error);
 
 // Bytes: what `text` says, such as 4GiB; where it is empty, most of what is free. Throws Error(usage) for another text.
 std::int64_t budget_bytes(const std::string& text, c10::Device device);

@@ -40,7 +40,8 @@ double forward_flops(const agents::Architecture& a) {
 // wide product does.
 double measure_rate(const agents::Architecture& architecture, std::int64_t most_rows, c10::Device device, bool bf16) {
   const bool encoder = architecture.network != agents::Network::mlp;
-  const std::int64_t rows = std::min<std::int64_t>(most_rows, encoder ? 64 : 2048);
+  // Enough to fill the device: on a GPU few rows are bound by their launches.
+  const std::int64_t rows = std::min<std::int64_t>(most_rows, !device.is_cpu() ? 4096 : encoder ? 64 : 2048);
   const auto filled = [&](at::IntArrayRef sizes) {
     return at::full(sizes, 0.5, at::TensorOptions().dtype(at::kFloat).device(device));
   };
@@ -85,6 +86,7 @@ Plan make_plan(const Settings& settings, c10::Device device, bool predict) {
   if (!settings.run.time_budget.empty()) plan.budget_seconds = *parse_duration(settings.run.time_budget);
   const std::int64_t budget = budget_bytes(settings.run.memory_budget, device);
   plan.micro_batch = micro_batch_of(architecture, std::min(hp.batch_size, plan.samples), budget, device);
+  plan.rollout_rows = micro_batch_of(architecture, plan.samples, budget, device);
   // One forward to act, and in each epoch one forward and a backward of twice its work.
   plan.flops = forward_flops(architecture) * static_cast<double>(plan.samples) *
                (1.0 + 3.0 * static_cast<double>(hp.ppo_epochs));

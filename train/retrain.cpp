@@ -32,6 +32,19 @@ std::filesystem::path new_run_directory(const RetrainRequest& request) {
   }
 }
 
+// For what `runs` trainings and the version will write.
+void require_room(const RetrainRequest& request, const std::vector<Resolved>& trials, std::int64_t runs) {
+  std::int64_t staged = 0, checkpoint = 0;
+  for (const Resolved& trial : trials) {
+    staged = std::max(staged, release::staged_bytes(architecture_of(trial.settings)));
+    checkpoint = std::max(checkpoint, checkpoint_bytes(trial.settings));
+  }
+  // A version holds its run's newest checkpoint. Of each run there are the newest, the one before and, for a moment, a
+  // third.
+  release::require_room(request.deployments, 2 * staged + checkpoint);
+  if (runs > 0) release::require_room(request.runs, 2 * staged + (2 * runs + 1) * checkpoint);
+}
+
 // What the ledger tells candidates apart by: the run's name, and of one among several what it is one of.
 std::string label_of(const std::filesystem::path& run) {
   const std::string name = run.filename().string();
@@ -95,11 +108,7 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
     release::require_own(request.deployments / request.name);
   }
   store.require_clock(request.name);
-  std::int64_t bytes = 0;
-  for (const Resolved& trial : trials) {
-    bytes = std::max(bytes, release::staged_bytes(architecture_of(trial.settings)));
-  }
-  store.require_room(2 * bytes);
+  require_room(request, trials, trained.empty() ? static_cast<std::int64_t>(trials.size()) * request.seeds : 0);
 
   // Train.
   prepare_machine(settings);

@@ -13,6 +13,7 @@
 #include "studies/samplers/make_sampler.h"
 #include "studies/storage.h"
 #include "studies/trial_settings.h"
+#include "train/memory_budget.h"
 
 namespace ristretto::train {
 namespace {
@@ -226,6 +227,9 @@ class Worker {
         if (error.fault() == Fault::usage) return refuse(trial, error.what());
         if (error.fault() != Fault::failed) throw;
         return diverged(trial, parts, error.what());
+      } catch (const std::exception& error) {
+        if (const auto text = out_of_memory(error)) return refuse(trial, *text);  // the others may fit
+        throw;
       }
       const double so_far = value_so_far(parts);
       storage_->report(trial.id, part, so_far);

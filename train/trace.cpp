@@ -23,10 +23,10 @@ std::int64_t now_ns() {
       .count();
 }
 
-// Operators that read the device's memory from the host, and so wait for all that was queued before.
+// Operators that read the device's memory from the host, and so wait for all that was queued before. Copies do so only
+// where they go to the host: those stand in scopes of that name.
 bool waits(std::string_view name) {
-  return name == "aten::_local_scalar_dense" || name == "aten::nonzero" || name == "aten::masked_select" ||
-         name == "cudaDeviceSynchronize";
+  return name == "aten::_local_scalar_dense" || name == "aten::nonzero" || name == "aten::masked_select";
 }
 
 struct Open {
@@ -65,7 +65,10 @@ struct Trace::Recorder {
       in = part(call.name());
     } else if (call.scope() == at::RecordScope::BACKWARD_FUNCTION) {
       const auto forward = part_of_forward.find({call.forwardThreadId(), call.seqNr()});
-      if (forward != part_of_forward.end()) in = forward->second;
+      if (forward != part_of_forward.end()) {
+        in = forward->second;
+        part_of_forward.erase(forward);
+      }
     } else {
       if (call.seqNr() >= 0) part_of_forward[{at::RecordFunction::currentThreadId(), call.seqNr()}] = in;
       if (waits(call.name())) in = part(kWaiting);

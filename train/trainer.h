@@ -27,17 +27,21 @@ struct Plan {
   std::int64_t samples = 0;          // environment steps of one iteration
   std::int64_t optimizer_steps = 0;  // of one iteration, without early stops
   std::int64_t micro_batch = 0;
-  std::int64_t steps = 0;        // environment steps wanted
-  std::int64_t iterations = 0;   // to reach them
-  double budget_seconds = 0;     // 0: none
-  double flops = 0;              // of one iteration, multiply and add counted as two
-  double rate = 0;               // flops a second that the networks reached, measured
-  double predicted_seconds = 0;  // of one iteration, from the two
+  std::int64_t rollout_rows = 0;  // observations that a network sees at once in a rollout
+  std::int64_t steps = 0;         // environment steps wanted
+  std::int64_t iterations = 0;    // to reach them
+  double budget_seconds = 0;      // 0: none
+  double flops = 0;               // of one iteration, multiply and add counted as two
+  double rate = 0;                // flops a second that the networks reached, measured
+  double predicted_seconds = 0;   // of one iteration, from the two
   // Iterations that the budget holds after `used_seconds`, by the prediction; all of them where there is no budget.
   std::int64_t affordable_iterations(double used_seconds) const;
 };
 // predict: also rate and predicted_seconds, which takes a pass through the networks.
 Plan make_plan(const Settings& settings, c10::Device device, bool predict = true);
+
+// Of one checkpoint, at most.
+std::int64_t checkpoint_bytes(const Settings& settings);
 
 // How good the policy is on bars that it is not trained on; larger is better. Called at each validation.
 struct Validation {

@@ -4,6 +4,7 @@
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/text.h"
+#include "train/memory_budget.h"
 #include "train/price_sum.h"
 #include "train/trainer_state.h"
 
@@ -29,6 +30,14 @@ void copy_into(ft_transformer::Weights& weights, const agents::NamedTensors& sav
 }
 
 }  // namespace
+
+std::int64_t checkpoint_bytes(const Settings& settings) {
+  const agents::Architecture architecture = architecture_of(settings);
+  constexpr std::int64_t kFloatBytes = 4, kPortfolioBytes = 512, kSmallBytes = 1 << 20;
+  // Weights, Adam's two moments, the best weights so far; the actor's first ones.
+  return bytes_of_weights(architecture) + kFloatBytes * agents::actor_template(architecture).parameters() +
+         kPortfolioBytes * portfolios_of(settings) + kSmallBytes;
+}
 
 // The checkpoint holds row numbers: they mean the same only on the same rows.
 std::string Trainer::State::bars_identity() const {

@@ -22,6 +22,8 @@
 namespace ristretto::train {
 namespace {
 
+// Rounding leaves 1e-5 in fp32; a wrong kernel or other statistics leave more than these.
+constexpr double kMostRatioError = 0.05, kMostRatioErrorBf16 = 0.5;
 constexpr double kDominantTerm = 0.80;  // share of one reward term that deserves a warning
 constexpr int kFrozenIterations = 3;    // updates without an optimiser step, or without any change of weights
 
@@ -204,8 +206,12 @@ Scalars Trainer::State::iterate(double fraction_done, const std::function<bool()
   const Stopwatch watch;
   agents::Rollout rollout =
       agents::collect(environment, policy, normalizer, plan.horizon, static_cast<std::uint64_t>(settings.run.seed),
-                      iteration * plan.horizon, first_portfolio(), ppo.settings().bf16, ppo.settings().micro_batch);
-  if (any(environment.take_bad_action())) {
+                      iteration * plan.horizon, first_portfolio(), ppo.settings().bf16, plan.rollout_rows);
+  const bool bad_action = [&] {
+    RECORD_USER_SCOPE("waiting");
+    return environment.take_bad_action();
+  }();
+  if (any(bad_action)) {
     throw Diverged(str("the policy gave an action that is not finite at iteration ", iteration + 1),
                    "the last good checkpoint is kept; a smaller --learning-rate or --max-grad-norm may help");
   }
@@ -224,6 +230,13 @@ Scalars Trainer::State::iterate(double fraction_done, const std::function<bool()
         str("loss, gradients or weights are not finite at iteration ", iteration + 1, " (policy loss ",
             metrics.policy_loss, ", value loss ", metrics.value_loss, ", gradient norm ", metrics.gradient_norm, ")"),
         "the last good checkpoint is kept; a smaller --learning-rate or --max-grad-norm may help");
+  }
+  // Before the first step the policy is still the one that acted (algorithms.md 1.2).
+  if (any(metrics.first_ratio_error > (ppo.settings().bf16 ? kMostRatioErrorBf16 : kMostRatioError))) {
+    throw Diverged(str("the first minibatch's probabilities are not those that the rollout acted by at iteration ",
+                       iteration + 1, " (a ratio is ", metrics.first_ratio_error, " off 1)"),
+                   "the device or the precision computes wrongly: scripts/gpu-check shows where; --precision fp32 or "
+                   "--device cpu may help");
   }
   normalizer.update_account(rollout.account, rollout.bar);
   profile.enter("other");
