@@ -56,7 +56,7 @@ int config(const Arguments& arguments) {
       "config",
       "Every setting in force and where it came from: default, study's trial, --config FILE, RISTRETTO_NAME "
       "in the environment,\ncommand line, the later over the earlier; and what follows from them. The text "
-      "is itself a file for --config.");
+      "is itself a file for --config, in\nwhich defaults are comments.");
   declare_study(options);
   options.flag("gates", "the thresholds of all gates instead: a file for the --gates of retrain, promote and nightly");
   options.alias("n-timesteps,n", "steps");
@@ -81,7 +81,7 @@ int config(const Arguments& arguments) {
     return 0;
   }
   std::printf("; hyperparameters: %s\n%s\n; what follows from them\n", plain(resolved.origin).c_str(),
-              resolved.settings.as_ini().c_str());
+              resolved.settings.as_ini(train::Settings::Defaults::commented).c_str());
   for (const auto& [name, number] : derived_from(resolved.settings)) {
     std::printf("; %s = %s\n", name.c_str(), with_thousands(number).c_str());
   }

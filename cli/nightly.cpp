@@ -46,6 +46,10 @@ int nightly(const Arguments& arguments) {
   }
   if (const auto file = options.find("gates")) request.thresholds = release::read_thresholds(*file);
   request.new_bars = whole_number(options, "new-bars", request.new_bars);
+  if (request.new_bars < 0) {
+    throw Error(Fault::usage, str("--new-bars is ", request.new_bars, ", expected at least 0"),
+                "0 retrains every deployment, also without new bars");
+  }
   if (const auto size = options.find("disk-budget")) request.disk_bytes = train::parse_bytes("disk-budget", *size);
   if (const auto file = options.find("webhook")) request.webhook = train::read_webhook(*file);
   request.dry_run = options.has("dry-run");

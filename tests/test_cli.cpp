@@ -17,6 +17,7 @@
 #include "release/thresholds.h"
 #include "release/versions.h"
 #include "release_fixture.h"
+#include "temporary_directory.h"
 
 namespace ristretto {
 namespace {
@@ -37,18 +38,6 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 // As one word of bash.
 std::string in_quotes(const std::string& text) { return "'" + join(split(text, '\''), "'\\''") + "'"; }
 
-struct Scratch {
-  fs::path path;
-  Scratch() {
-    std::string pattern = (fs::temp_directory_path() / "ristretto-cli-XXXXXX").string();
-    REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    path = pattern;
-  }
-  ~Scratch() { fs::remove_all(path); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-};
-
 struct Ran {
   int code;  // 128 + signal where a signal ended it
   std::string out, err;
@@ -56,7 +45,7 @@ struct Ran {
 
 // A line of bash, from the repository's root, without a terminal; $P is the program.
 Ran bash(const std::string& line) {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   std::ofstream(scratch.path / "line") << "cd '" RISTRETTO_SOURCE "'\nP=" << kProgram << "\n" << line << "\n";
   const fs::path out = scratch.path / "out", err = scratch.path / "err";
   const int status = std::system(
@@ -111,7 +100,7 @@ std::vector<CommandOptions> commands_of(const std::string& script) {
 
 // A copy of the example, which must be what it was when the test ends.
 struct ExampleCopy {
-  Scratch scratch;
+  TemporaryDirectory scratch;
   fs::path file = scratch.path / "example.db";
   std::string before;
   std::string of(const std::string& study) const { return str(" --db ", in_quotes(file), " --study ", study); }
@@ -134,7 +123,7 @@ TEST_CASE("cli: --help of every command exits 0 and names every option that it t
   REQUIRE(completion.code == 0);
   const std::vector<CommandOptions> commands = commands_of(completion.out);
   CHECK(commands.size() >= 14);
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   std::string all;
   for (const CommandOptions& command : commands) {
     all += str("(\"$P\" ", command.name, " --help >", in_quotes(scratch.path / command.name), " 2>&1; echo $? >",
@@ -208,7 +197,7 @@ TEST_CASE("cli: sizes that no memory holds are named as such, and threads beyond
 }
 
 TEST_CASE("cli: evaluate says where nothing tells which bars trained the model") {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   const std::string command = str("evaluate tests/golden/deployments/mlp_106 --timerange 20230601-20230605 --out ",
                                   in_quotes(scratch.path / "report.html"));
   const Ran text = run(command);
@@ -232,7 +221,7 @@ TEST_CASE("cli: help COMMAND is COMMAND --help") {
 }
 
 TEST_CASE("cli: evaluate with slippage and a spread says what a trade costs, and pays it") {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   const std::string command = str("evaluate tests/golden/deployments/mlp_106 --timerange 20230601-20230605 --out ",
                                   in_quotes(scratch.path / "report.html"));
   const std::string dearer = command + " --slippage-fraction 0.001 --spread-fraction 0.002";
@@ -306,7 +295,7 @@ TEST_CASE("cli: study export holds all of a study, CSV one line a trial, and rep
   CHECK(contains(lines[0], ",user_attrs_sharpe_list_bot,"));
   CHECK(contains(lines[1], ",\"["));  // a list holds commas
 
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   const fs::path file = scratch.path / "study.csv", page = scratch.path / "study.html";
   const Ran exported = run(str("study export --csv --out ", in_quotes(file), example.of(kMaxGpu)));
   CHECK(exported.code == 0);
@@ -346,7 +335,7 @@ TEST_CASE("cli: tables are aligned, plain and without escape sequences") {
 }
 
 TEST_CASE("cli: study prints what Optuna itself reads, NaN and infinities as texts") {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   const fs::path file = scratch.path / "everything.db";
   fs::copy_file(kGolden + "everything_v5.0.0.db", file);
   const std::string before = bytes_of(file);
@@ -409,7 +398,7 @@ TEST_CASE("cli: settings come from the environment, and the command line wins") 
 }
 
 TEST_CASE("cli: a config file stands below the environment; an unknown key names file, line and the nearest") {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   const fs::path file = scratch.path / "run.ini";
   std::ofstream(file) << "; mine\n[run]\nseed = 7\ngamma = 0.8\n";
   const Json document = document_of("config --config " + in_quotes(file), "RISTRETTO_GAMMA=0.9");
@@ -438,7 +427,7 @@ TEST_CASE("cli: config tells each value of the study's best trial, and prints a 
         derived["portfolios"].get<std::int64_t>() * derived["horizon_bars"].get<std::int64_t>());
   CHECK(document_of("config --trial-id 3" + example.of(kFt))["origin"] != document["origin"]);
 
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   const fs::path file = scratch.path / "run.ini";
   REQUIRE(bash("\"$P\" config" + example.of(kFt) + " >" + in_quotes(file)).code == 0);
   const Json again = document_of("config --config " + in_quotes(file));
@@ -450,7 +439,7 @@ TEST_CASE("cli: config tells each value of the study's best trial, and prints a 
 }
 
 TEST_CASE("cli: doctor finds what is wrong with a deployment, a lock and the bars, and says what to do") {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   const std::string where = str("doctor --deployments ", in_quotes(scratch.path / "deployments"), " --runs ",
                                 in_quotes(scratch.path / "runs"), " --device cpu --json");
   const auto finding = [](const Json& document, const std::string& subject) -> Json {
@@ -543,7 +532,7 @@ TEST_CASE("cli: list says why each version was served or refused, and why the ne
 }
 
 TEST_CASE("cli: config --gates is a file for --gates, with every threshold's default") {
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   const Ran ran = run("config --gates");
   CHECK(ran.code == 0);
   write_file_atomically(scratch.path / "gates.ini", ran.out);
@@ -561,7 +550,7 @@ TEST_CASE("cli: config --gates is a file for --gates, with every threshold's def
 
 TEST_CASE("cli: what computes nothing prints one document with --json") {
   CHECK(document_of("signature")["signature"].get<std::string>().size() == 16);
-  const Scratch scratch;
+  const TemporaryDirectory scratch;
   CHECK(document_of("list --deployments " + in_quotes(scratch.path)).empty());
   CHECK(document_of("data check")["defects"].empty());
 }

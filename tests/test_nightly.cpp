@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <csignal>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -66,6 +67,18 @@ struct Place {
   }
   release::VersionStore store() const { return release::VersionStore(directory.path / "deployments"); }
 };
+
+// A journal of a night that was cut an hour ago, as versions before the counts of attempts wrote it.
+nlohmann::json cut_model(const std::string& name, const std::string& state) {
+  return {{"name", name}, {"state", state}, {"run", "runs/a"}, {"holdout_from", nullptr}, {"version", ""},
+          {"status", ""}, {"reason", ""},   {"report", ""},    {"new_bars", 0},           {"retrain", nullptr}};
+}
+
+nlohmann::json cut_night(const std::vector<nlohmann::json>& models) {
+  return {{"format", 1},         {"id", "x"},       {"started", iso_utc(now_seconds() - 3600)},
+          {"finished", nullptr}, {"seconds", 5},    {"study", ""},
+          {"sweep", ""},         {"models", models}};
+}
 
 // How a model's night ended: in a few lines, so that it is whole in what a failed test prints.
 std::string told_of(const nlohmann::json& model) {
@@ -234,6 +247,8 @@ TEST_CASE("nightly: each fault has its own message, and nothing is changed by it
     says("deployments/.versions/nightly.lock is locked by process");
     CHECK_FALSE(std::filesystem::exists(place.directory.path / "other/nightly/journal.json"));
   }
+  CHECK(place.run(small_night(bars, {"--new-bars", "-5"})) == 2);
+  says("--new-bars is -5, expected at least 0");
   CHECK(place.run(small_night(bars, {"other"})) == 2);
   says("there is no deployment 'other'");
   write_file_atomically(place.directory.path / "night.ini", "gamma = 0.98\nseeds = 5\n");
@@ -348,15 +363,210 @@ TEST_CASE("nightly: what a night has used of its time is counted over restarts")
   const Copy copy(beatable());
   const std::filesystem::path journal = copy / "runs/nightly/journal.json";
   std::filesystem::create_directories(journal.parent_path());
-  write_file_atomically(journal, R"({"format": 1, "id": "x", "started": "2026-01-01T00:00:00Z", "finished": null,
-      "seconds": 3590, "study": "", "sweep": "", "models": [{"name": "model_0", "state": "waiting", "run": "runs/a",
-      "holdout_from": null, "version": "", "status": "", "reason": "", "report": "", "new_bars": 0, "retrain": null}]})");
+  auto night = cut_night({cut_model("model_0", "waiting")});
+  night["seconds"] = 3590;
+  write_file_atomically(journal, night.dump());
   CHECK(finish(start(small_night("bars", {"--new-bars", "0", "--time-budget", "1h"}), copy.directory.path)) == 1);
   const auto document = nlohmann::json::parse(read_file(copy / "out"));
   CHECK(document["models"][0]["state"] == "failed");
   CHECK(document["models"][0]["reason"].get<std::string>().find(" s, expected at least 20 s") != std::string::npos);
   CHECK(document["seconds"] >= 3590);
   CHECK(copy.store().list("model_0").size() == 2);
+}
+
+TEST_CASE("nightly: the settings that `ristretto config` writes leave each deployment its own hyperparameters") {
+  const Copy copy(beatable());
+  REQUIRE(finish(start({"config"}, copy.directory.path, "nightly.ini")) == 0);
+  const std::filesystem::path deployment = copy / "deployments/model_0";
+  const auto hyperparameters = [&](const std::vector<Given>& given) {
+    return resolve(std::nullopt, deployment, given).settings.hyperparameters;
+  };
+  CHECK(hyperparameters({}).net_dimension == 16);
+  CHECK(hyperparameters(read_config((copy / "nightly.ini").string())) == hyperparameters({}));
+  const auto warned = [&] {
+    CHECK(finish(start(small_night("bars", {"--config", "nightly.ini", "--dry-run"}), copy.directory.path)) == 0);
+    return copy.errors();
+  };
+  CHECK(warned().find("the same for every model") == std::string::npos);
+  write_file_atomically(copy / "nightly.ini", "gamma = 0.98\ndevice = cpu\nseed = 3\n");
+  const std::string warning = warned();
+  CHECK(warning.find("gamma, seed (nightly.ini) will be the same for every model and every night, in place of each "
+                     "deployment's own hyperparameters") != std::string::npos);
+  CHECK(warning.find("the same for every model") == warning.rfind("the same for every model"));
+}
+
+TEST_CASE("nightly: what was retrained without a study is judged like that every night") {
+  Place place;
+  write_last_bars(place.directory.path / "bars", 3400);
+  auto first = small_retrain("model_0");
+  *(std::find(first.begin(), first.end(), "--bars") + 1) = "bars";
+  const auto study = std::find(first.begin(), first.end(), "--storage");
+  first.erase(study, study + 4);
+  first.insert(first.end(), {"--gamma", "0.97", "--json"});
+  const auto verdict = [](const nlohmann::json& gates) {
+    const auto gate = std::find_if(gates.begin(), gates.end(), [](const auto& of) { return of["name"] == "holdout"; });
+    REQUIRE(gate != gates.end());
+    return (*gate)["verdict"].get<std::string>();
+  };
+  REQUIRE(place.run(first) == 0);
+  CHECK(verdict(place.document["gates"]) == "passed");
+  for (int k = 0; k < 2; ++k) {
+    const int code = place.run(small_night("bars", {"--new-bars", "0"}));
+    CHECK((code == 0 || code == 3));
+    const auto model = place.document["models"][0];
+    INFO(told_of(model));
+    REQUIRE(model["retrain"].is_object());
+    // The newest bars have been looked at before, but nobody chose hyperparameters by them.
+    for (const auto& gate : model["retrain"]["gates"]) {
+      if (gate["name"] == "holdout") CHECK(gate.dump().find("--holdout-from") == std::string::npos);
+    }
+    const std::string version = model["version"];
+    const std::filesystem::path written = version.empty()
+                                              ? place.directory.path / model["run"].get<std::string>() / "deployment"
+                                              : place.store().path_of("model_0", version);
+    const auto manifest = nlohmann::json::parse(read_file(written / "manifest.json"));
+    CHECK(manifest["study"].is_null());
+    CHECK(manifest["hyperparameters"]["gamma"]["value"] == 0.97);
+    CHECK(manifest["hyperparameters"]["gamma"]["source"] == "best_trial of deployments/model_0");
+  }
+}
+
+TEST_CASE(
+    "nightly: a night that goes on after 12 hours, or without a model that is there, is followed by the new one") {
+  const Copy copy(beatable());
+  const std::filesystem::path nightly = copy / "runs/nightly";
+  std::filesystem::create_directories(nightly);
+  const auto go_on = [&](const nlohmann::json& night, const std::vector<std::string>& more = {}) {
+    write_file_atomically(nightly / "journal.json", night.dump());
+    auto arguments = small_night("bars", {"--new-bars", "1000000"});
+    arguments.insert(arguments.begin() + 1, more.begin(), more.end());
+    const int code = finish(start(arguments, copy.directory.path));
+    return std::pair(code, nlohmann::json::parse(read_file(copy / "out"), nullptr, false));
+  };
+  const auto same = go_on(cut_night({cut_model("model_0", "kept")})).second;
+  CHECK(same["id"] == "x");
+  CHECK_FALSE(same.contains("went_on_with"));
+
+  nlohmann::json old = cut_night({cut_model("model_0", "failed")});
+  old["started"] = iso_utc(now_seconds() - 13 * 3600);
+  for (const auto& night : {old, cut_night({})}) {
+    const auto [code, document] = go_on(night);
+    CHECK(code == (night["models"].empty() ? 0 : 1));  // what failed is not hidden by the night that followed
+    CHECK(document["id"] != "x");
+    CHECK(document["models"][0]["state"] == "not due");
+    CHECK(document["went_on_with"]["id"] == "x");
+    CHECK(document["went_on_with"]["finished"].is_string());
+    CHECK(nlohmann::json::parse(read_file(nightly / "journal.json"))["id"] == document["id"]);
+    CHECK(std::filesystem::exists(nightly / "x/report.json"));
+  }
+
+  CHECK(go_on(cut_night({cut_model("model_0", "kept")}), {"model_0"}).first == 3);
+  CHECK(go_on(cut_night({cut_model("model_1", "kept"), cut_model("model_2", "waiting")}), {"model_0"}).first == 2);
+  CHECK(copy.errors().find("is not finished, and it is of model_1,model_2") != std::string::npos);
+}
+
+TEST_CASE("nightly: a model at which the process dies is given up, and its seconds are not lost") {
+  const Copy copy(beatable());
+  release::copy_tree(copy / "deployments/model_0/.", copy / "deployments/model_1");  // to be adopted
+  const std::filesystem::path nightly = copy / "runs/nightly";
+  auto night = small_night("bars", {"--new-bars", "0", "--seed", "3", "--time-budget", "1h"});
+  const auto steps = std::find(night.begin(), night.end(), "--steps") + 1;
+  double used = 0;
+  for (int death = 1; death <= 2; ++death) {
+    *steps = "1000000000";
+    const pid_t child = start(night, copy.directory.path);
+    const auto running = [&] {
+      if (!std::filesystem::exists(nightly / "journal.json")) return false;
+      const auto model = nlohmann::json::parse(read_file(nightly / "journal.json"))["models"][0];
+      return model["state"] == "running" && model["attempts"] == death;
+    };
+    const auto said = [&] {
+      double seconds = 0;
+      std::string id;
+      std::ifstream(nightly / "seconds") >> id >> seconds;
+      return seconds;
+    };
+    const Stopwatch watch;
+    while (!(running() && said() > used + 4) && watch.seconds() < 120) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    kill(child, SIGKILL);
+    REQUIRE(finish(child) == 1000 + SIGKILL);
+    REQUIRE(said() > used + 4);
+    used = said();
+  }
+  *steps = "8192";
+  const int code = finish(start(night, copy.directory.path));
+  CHECK(code == 1);
+  const auto document = nlohmann::json::parse(read_file(copy / "out"));
+  CHECK(document["seconds"] >= used);
+  CHECK(document["models"][0]["state"] == "failed");
+  CHECK(document["models"][0]["reason"] == "the process died 2 times while training it");
+  INFO(told_of(document["models"][1]));
+  CHECK((document["models"][1]["state"] == "served" || document["models"][1]["state"] == "kept"));
+}
+
+TEST_CASE("nightly: what a cut night of a model without a known hold-out began, it goes on with beside new bars") {
+  const Copy copy(beatable());
+  release::copy_tree(copy / "deployments/model_0/.", copy / "plain");
+  release::remove_tree(copy / "deployments");
+  std::filesystem::create_directory(copy / "deployments");
+  std::filesystem::rename(copy / "plain", copy / "deployments/model_0");
+  std::map<std::filesystem::path, std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(copy / "bars")) {
+    files[entry.path()] = read_file(entry.path());
+    const std::string& all = files[entry.path()];
+    write_file_atomically(entry.path(), all.substr(0, all.rfind('\n', all.size() - 2) + 1));
+  }
+  auto night = small_night("bars", {"--new-bars", "0"});
+  const auto steps = std::find(night.begin(), night.end(), "--steps") + 1;
+  *steps = "1000000000";
+  const std::filesystem::path journal = copy / "runs/nightly/journal.json";
+  const pid_t child = start(night, copy.directory.path);
+  const auto run = [&]() -> std::string {
+    if (!std::filesystem::exists(journal)) return "";
+    const auto model = nlohmann::json::parse(read_file(journal))["models"][0];
+    return model["state"] == "running" ? model["run"].get<std::string>() : "";
+  };
+  const Stopwatch watch;
+  while ((run().empty() || !std::filesystem::exists(copy / run() / "config.ini")) && watch.seconds() < 60) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  std::this_thread::sleep_for(std::chrono::seconds(2));
+  kill(child, SIGTERM);
+  REQUIRE(finish(child) == 143);
+  REQUIRE(std::filesystem::exists(copy / run() / "checkpoint/checkpoint.safetensors"));
+  const auto cut = nlohmann::json::parse(read_file(journal))["models"][0];
+  CHECK(parse_utc(cut["holdout_from"].get<std::string>()));
+  CHECK(cut["attempts"] == 0);  // it was interrupted, and did not die
+  for (const auto& [file, bytes] : files) write_file_atomically(file, bytes);
+  *steps = "8192";
+  const int code = finish(start(night, copy.directory.path));
+  const auto model = nlohmann::json::parse(read_file(copy / "out"))["models"][0];
+  INFO(told_of(model));
+  CHECK((code == 0 || code == 3));
+  CHECK((model["state"] == "served" || model["state"] == "kept"));
+  CHECK(model["retrain"]["steps"].get<std::int64_t>() > 8192);
+  CHECK(model["holdout_from"] == cut["holdout_from"]);
+}
+
+TEST_CASE("nightly: what failed behind the switch hides no version that is in service") {
+  const Copy copy(beatable());
+  const std::string first = copy.store().list("model_0")[0].id;
+  copy.store().rollback("model_0", "1", "of the retrain");
+  const auto manifest = nlohmann::json::parse(read_file(copy.store().path_of("model_0", first) / "manifest.json"));
+  auto model = cut_model("model_0", "running");
+  model["run"] = "runs/" + manifest["training"]["candidate"].get<std::string>();
+  std::filesystem::create_directories(copy / "runs/nightly");
+  write_file_atomically(copy / "runs/nightly/journal.json", cut_night({model}).dump());
+  std::filesystem::permissions(copy.store().path_of("model_0", first), std::filesystem::perms{0755});
+  CHECK(finish(start(small_night("bars"), copy.directory.path)) == 1);
+  const auto told = nlohmann::json::parse(read_file(copy / "out"))["models"][0];
+  INFO(told_of(told));
+  CHECK(told["state"] == "served");
+  CHECK(told["fault"] == true);
+  CHECK(told["version"] == first);
+  CHECK(told["reason"].get<std::string>().find("what is served is damaged") != std::string::npos);
 }
 
 TEST_SUITE("slow") {

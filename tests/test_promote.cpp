@@ -14,6 +14,7 @@
 #include "release/deployment.h"
 #include "release/ledger.h"
 #include "release/versions.h"
+#include "train/service.h"
 
 namespace ristretto::train {
 
@@ -305,6 +306,34 @@ TEST_CASE("promote: a run that cannot be judged is refused in a sentence, and no
   refused({"--run", "a run"}, 4, "no time at /holdout_from");
   std::filesystem::remove(fixture.directory.path / "a run/origin.json");
   refused({"--run", "a run"}, 2, "does not say which bars it has seen");
+}
+
+TEST_CASE("promote: that a version is in service is said, also where the disk is full before that is recorded") {
+  const Copy copy;
+  const std::string first = copy.store().served("model_0").value(), second = copy.store().list("model_0")[1].id;
+  std::string full_from;
+  bool full = false;
+  release::StoreOptions options;
+  options.before_step = [&](const std::string& step) {
+    full = full || step == full_from;
+    if (full && step == "history") throw Error(Fault::failed, "history.jsonl: No space left on device", "free space");
+  };
+  release::VersionStore store(copy / "deployments", options);
+  const auto serve = [&] {
+    serve_version(store, "model_0", second, first, {true, "better, unproven", "for a test"}, release::Json::array());
+  };
+  full_from = "history";  // the recovery's, before anything is switched
+  std::filesystem::remove(copy / "deployments/.versions/model_0/history.jsonl");
+  CHECK_THROWS_WITH_AS(serve(), "history.jsonl: No space left on device", Error);
+  CHECK(store.served("model_0") == first);
+  full_from = "serve: switch";
+  full = false;
+  CHECK_THROWS_WITH_AS(serve(),
+                       str("model_0 serves version ", second,
+                           " now, but that could not be recorded: history.jsonl: No space left on device")
+                           .c_str(),
+                       Error);
+  CHECK(store.served("model_0") == second);
 }
 
 TEST_CASE("promote: one of a version, a run and a trial is named; a trial is trained as retrain trains it") {

@@ -136,6 +136,22 @@ TEST_CASE("settings: what is written as INI is read back") {
   std::filesystem::remove(file);
 }
 
+TEST_CASE("settings: with its defaults as comments, what is written as INI chooses only what was chosen") {
+  Settings settings;
+  settings.apply(on_command_line("gamma", "0.98"));
+  settings.apply(on_command_line("steps", "5000"));
+  apply_serving(settings);  // what it fills in nobody chose either
+  const auto file =
+      std::filesystem::temp_directory_path() / str("ristretto-", static_cast<long long>(getpid()), ".ini");
+  std::ofstream(file) << settings.as_ini(Settings::Defaults::commented);
+  std::vector<std::string> chosen;
+  for (const Given& given : read_config(file.string())) chosen.push_back(given.name);
+  CHECK(chosen == std::vector<std::string>{"steps", "gamma"});
+  std::ofstream(file) << Settings().as_ini(Settings::Defaults::commented);
+  CHECK(read_config(file.string()).empty());
+  std::filesystem::remove(file);
+}
+
 TEST_CASE("settings: fee, slippage and half of the spread are what a trade costs, and not all of its value") {
   const Resolved resolved =
       resolve({}, {},

@@ -59,10 +59,10 @@ std::string holdout_from(const NightlyRequest& request, const std::optional<Stud
   if (const auto last = last_judgement(request, name); from.empty() && last) {
     from = iso_utc(last->holdout_from.value_or(last->first_bar));
   }
-  if (from.empty()) return "";
   Settings settings = trials_of(request, source, given, name)[0].settings;
   settings.run.pretrained.clear();  // it may not have seen this cut's hold-out, and only the share is asked
   const Data data = load_data(settings);
+  if (from.empty()) return iso_utc(data.splits.holdout_from);
   const std::int64_t share = data.market.between(data.splits.holdout_from, {}).bars_in_segments();
   const std::int64_t grown = data.market.between(parse_utc(from), {}).bars_in_segments();
   return static_cast<double>(grown) > kGrownHoldout * static_cast<double>(share) ? iso_utc(data.splits.holdout_from)

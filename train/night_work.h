@@ -13,8 +13,9 @@ namespace ristretto::train {
 
 bool pins_holdout(const std::vector<Given>& given);
 
-// Where this night's hold-out of a model begins; empty: where the settings put it. Where the last one began, so that
-// it is judged on the same bars and the new ones, until it has grown by a part: then training moves on. source: of the
+// Where this night's hold-out of a model begins; empty: where the user put it. Where the last one began, so that it is
+// judged on the same bars and the new ones, until it has grown by a part: then training moves on. Where there was none,
+// where the settings put it today: bars that come while the night is interrupted do not move it. source: of the
 // hyperparameters; none: the deployment's own.
 std::string holdout_from(const NightlyRequest& request, const std::optional<StudySource>& source,
                          const std::vector<Given>& given, const std::string& name);

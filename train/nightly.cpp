@@ -1,7 +1,15 @@
 #include "train/nightly.h"
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <set>
+#include <stop_token>
+#include <thread>
 
+#include "agents/hyperparameters.h"
 #include "platform/atomic_file.h"
 #include "platform/clock.h"
 #include "platform/error.h"
@@ -23,8 +31,28 @@ namespace {
 namespace fs = std::filesystem;
 using release::Json;
 
-constexpr double kSweepShare = 0.25;  // of the night, for new trials
-constexpr double kLeastSeconds = 20;  // of a retrain that is begun: what reading bars and judging take
+constexpr double kSweepShare = 0.25;              // of the night, for new trials
+constexpr double kLeastSeconds = 20;              // of a retrain that is begun: what reading bars and judging take
+constexpr std::int64_t kAttempts = 2;             // at what kills the process
+constexpr std::int64_t kLateSeconds = 12 * 3600;  // after a night's beginning the next one is due
+constexpr std::chrono::seconds kTick{5};
+constexpr std::size_t kNamesShown = 5;
+
+// Calls `tick` now and then from a thread of its own, until its end.
+class Ticker {
+ public:
+  explicit Ticker(std::function<void()> tick)
+      : thread_([this, tick = std::move(tick)](const std::stop_token& stop) {
+          std::unique_lock lock(mutex_);
+          const auto stopping = [&] { return stop.stop_requested(); };
+          while (!changed_.wait_for(lock, stop, kTick, stopping)) tick();
+        }) {}
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  std::jthread thread_;  // last: it uses what stands above
+};
 
 std::int64_t bytes_below(const fs::path& directory) {
   std::int64_t sum = 0;
@@ -40,8 +68,27 @@ std::int64_t bytes_below(const fs::path& directory) {
   return sum;
 }
 
-// The version that a killed process published of this run, put where its verdict says.
-std::optional<Ending> published(release::VersionStore& store, const ModelNight& model) {
+// A file of settings or a variable is often written for something else than the night.
+void warn_of_fixed(const std::vector<Given>& given, bool of_study) {
+  std::vector<std::string> names;
+  std::set<std::string> places;
+  for (const Given& entry : given) {
+    if (entry.source == "command line" || (entry.name != "seed" && agents::find_row(entry.name) == nullptr)) continue;
+    names.push_back(entry.name);
+    places.insert(entry.source.substr(0, entry.source.rfind(':')));
+  }
+  if (names.empty()) return;
+  const std::size_t more = names.size() - std::min(names.size(), kNamesShown);
+  names.resize(names.size() - more);
+  log::warning("nightly", str(join(names, ", "), more > 0 ? str(" and ", more, " more") : std::string(), " (",
+                              join({places.begin(), places.end()}, ", "),
+                              ") will be the same for every model and every night, in place of ",
+                              of_study ? "the study's" : "each deployment's own",
+                              " hyperparameters and a new seed; leave out what is not meant so"));
+}
+
+// The version that was published of this run.
+std::optional<release::Version> version_of(const release::VersionStore& store, const ModelNight& model) {
   const std::string label = fs::path(model.run).filename().string();
   for (const release::Version& version : store.list(model.name)) {
     std::optional<Json> manifest;
@@ -50,34 +97,37 @@ std::optional<Ending> published(release::VersionStore& store, const ModelNight& 
     } catch (const Error&) {
       continue;  // damaged: not ours to judge here
     }
-    if (!manifest || release::text_at(*manifest, "/training/candidate") != label) continue;
-    Ending ending{version.id, version.status, "", version.served, false};
-    for (const Json& event : store.history(model.name)) {
-      const std::string kind = release::text_field(event, "event");
-      if (release::text_field(event, "version") != version.id || (kind != "refusal" && kind != "promotion")) continue;
-      ending.reason = release::text_field(event, "reason");
-      return ending;
-    }
-    const auto champion = version.parent.empty() ? std::nullopt : std::optional(version.parent);
-    const bool passed = version.status != "refused";
-    return serve_version(store, model.name, version.id, champion,
-                         {passed, version.status, "as it was judged before the night was interrupted"},
-                         manifest->value("gates", Json::array()));
+    if (manifest && release::text_at(*manifest, "/training/candidate") == label) return version;
   }
   return std::nullopt;
+}
+
+// What a killed process published of this run, put where its verdict says.
+std::optional<Ending> published(release::VersionStore& store, const ModelNight& model) {
+  const auto version = version_of(store, model);
+  if (!version) return std::nullopt;
+  Ending ending{version->id, version->status, "", version->served, false};
+  for (const Json& event : store.history(model.name)) {
+    const std::string kind = release::text_field(event, "event");
+    if (release::text_field(event, "version") != version->id || (kind != "refusal" && kind != "promotion")) continue;
+    ending.reason = release::text_field(event, "reason");
+    return ending;
+  }
+  const auto champion = version->parent.empty() ? std::nullopt : std::optional(version->parent);
+  const bool passed = version->status != "refused";
+  return serve_version(store, model.name, version->id, champion,
+                       {passed, version->status, "as it was judged before the night was interrupted"},
+                       release::read_manifest(version->path).value().value("gates", Json::array()));
 }
 
 class Nights {
  public:
   Nights(const NightlyRequest& request, const std::vector<Given>& given)
-      : request_(request),
-        given_(given),
-        source_(request.source),
-        directory_(request.runs / "nightly"),
-        store_(request.deployments) {}
+      : request_(request), given_(given), directory_(request.runs / "nightly"), store_(request.deployments) {}
 
   NightlyResult run() {
     check_given(given_);  // else each model would fail by itself
+    warn_of_fixed(given_, request_.source.has_value());
     if (request_.dry_run) return tell_due();
     fs::create_directories(directory_);
     const FileLock lock(directory_ / "lock", "nightly");
@@ -87,21 +137,18 @@ class Nights {
       fs::create_directories(request_.deployments / release::kVersions);
       shared.emplace(request_.deployments / release::kVersions / release::kNightlyLock, "nightly");
     }
-    begin();
-    if (const int signal = refresh_study(); signal != 0) return interrupted(signal);
-    for (ModelNight& model : night_.models) {
-      if (interrupt_requested() != 0) break;
-      if (request_.seconds > 0 && model.state == "waiting") set_aside(model);
-    }
-    for (ModelNight& model : night_.models) {
-      if (model.ended()) continue;
-      if (const int signal = interrupt_requested(); signal != 0) return interrupted(signal);
-      const int signal = one(model);
-      save();
-      if (signal != 0) return interrupted(signal);
-    }
-    return finish();
+    NightlyResult before = night();
+    if (!night_.finished || !takes_anothers_place() || interrupt_requested() != 0) return before;
+    log::info("nightly", "that one is finished, and the one that was asked for begins");
+    NightlyResult tonight = night();
+    tonight.text = before.text + tonight.text;
+    tonight.document["went_on_with"] = before.document;
+    if (night_.finished && before.exit_code == static_cast<int>(Fault::failed)) tonight.exit_code = before.exit_code;
+    return tonight;
   }
+
+  // What became of the models so far; "" before a night has begun.
+  std::string text() const { return night_.id.empty() ? "" : text_of(night_); }
 
   // A line that says when it could not be told.
   std::string tell_webhook(const std::string& text, const Json& document) const {
@@ -120,9 +167,59 @@ class Nights {
     return request_.names.empty() ? there : request_.names;
   }
 
+  // One night, from its beginning or from where it was cut.
+  NightlyResult night() {
+    begin();
+    const Ticker ticker([this] { write_seconds(directory_, night_.id, used()); });
+    if (const int signal = refresh_study(); signal != 0) return interrupted(signal);
+    for (ModelNight& model : night_.models) {
+      if (interrupt_requested() != 0) break;
+      if (request_.seconds > 0 && model.state == "waiting") set_aside(model);
+    }
+    for (ModelNight& model : night_.models) {
+      if (model.ended()) continue;
+      if (const int signal = interrupt_requested(); signal != 0) return interrupted(signal);
+      const int signal = one(model);
+      save();
+      if (signal != 0) return interrupted(signal);
+    }
+    return finish();
+  }
+
+  // Whether the night that was gone on with is not the one that was asked for: of the day before, or without models
+  // that are there by now.
+  bool takes_anothers_place() const {
+    if (!gone_on_) return false;
+    if (now_seconds() - night_.started > kLateSeconds) return true;
+    if (!request_.names.empty()) return false;  // they are its names
+    const std::vector<std::string> there = names();
+    return std::any_of(there.begin(), there.end(), [&](const std::string& name) {
+      return std::none_of(night_.models.begin(), night_.models.end(),
+                          [&](const ModelNight& model) { return model.name == name; });
+    });
+  }
+
+  // A night of some models that went on with one of others would leave those out that were asked for.
+  void require_same_names(const Night& last) const {
+    const std::vector<std::string>& wanted = request_.names;
+    if (wanted.empty()) return;
+    std::vector<std::string> theirs;
+    for (const ModelNight& model : last.models) theirs.push_back(model.name);
+    if (std::set(wanted.begin(), wanted.end()) == std::set(theirs.begin(), theirs.end())) return;
+    throw Error(Fault::usage,
+                str("NAMES is ", join(wanted, ","), ", but the night of ", iso_utc(last.started),
+                    " is not finished, and it is of ", theirs.empty() ? "none" : join(theirs, ",")),
+                str("end that first: leave NAMES out, or move ", journal().string(), " away"));
+  }
+
   // Goes on with the night that was not finished, or begins one.
   void begin() {
     const std::int64_t now = now_seconds();
+    night_ = {};
+    source_ = request_.source;
+    used_before_ = 0;
+    watch_.restart();
+    gone_on_ = false;
     if (const auto last = read_night(journal())) {
       const std::int64_t latest = last->finished.value_or(last->started);
       if (now < latest) {
@@ -131,8 +228,10 @@ class Nights {
                     "set the clock, or move " + journal().string() + " away");
       }
       if (!last->finished) {
+        require_same_names(*last);
         night_ = *last;
-        used_before_ = night_.seconds;
+        gone_on_ = true;
+        used_before_ = std::max(night_.seconds, read_seconds(directory_, night_.id));
         log::info("nightly", str("going on with the night of ", iso_utc(night_.started)));
         return;
       }
@@ -170,7 +269,14 @@ class Nights {
   // sweep that fails costs the night nothing but its trials.
   int refresh_study() {
     if (request_.sweep_trials == 0 || !source_) return 0;
+    if (night_.sweep.empty() && night_.sweep_attempts >= kAttempts) {
+      night_.sweep = str("failed: the process died ", night_.sweep_attempts, " times in it");
+      log::error("nightly", str("sweep: ", night_.sweep));
+      save();
+    }
     if (night_.sweep.empty()) {
+      ++night_.sweep_attempts;
+      save();
       try {
         const Resolved before = resolve(source_, std::nullopt, given_);
         std::vector<Given> layers = given_;
@@ -192,7 +298,10 @@ class Nights {
         sweeping.start_from = before.study_name;
         sweeping.start_count = request_.top_trials;
         const SweepResult result = sweep(sweeping, resolve(std::nullopt, std::nullopt, layers).settings);
-        if (const int signal = interrupt_requested(); signal != 0) return signal;
+        if (const int signal = interrupt_requested(); signal != 0) {
+          --night_.sweep_attempts;
+          return signal;
+        }
         night_.study = result.document["study"].get<std::string>();
         resolve(StudySource{source_->storage, night_.study, std::nullopt}, std::nullopt, given_);  // has a best trial
         night_.sweep = str(request_.sweep_trials, " trials in study ", night_.study);
@@ -237,8 +346,14 @@ class Nights {
           take(model, *ending);
           return 0;
         }
+        if (model.attempts >= kAttempts) {
+          fail(model, str("the process died ", model.attempts, " times while training it"));
+          return 0;
+        }
       }
-      const double left = seconds_left(model);
+      double left = seconds_left(model);
+      // What was begun is judged, also where the process died when the time was up.
+      if (request_.seconds > 0 && model.state == "running") left = std::max(left, kLeastSeconds);
       // A night that goes on cuts where it began to: its own look at the hold-out stands in the ledger by now.
       if (!model.holdout_from) model.holdout_from = holdout_from(request_, source_, given_, model.name);
       const Work work = work_of(request_, source_, given_, model.name, *model.holdout_from, night_.started, left);
@@ -251,22 +366,39 @@ class Nights {
         return 0;
       }
       model.state = "running";
+      ++model.attempts;
       save();
       RetrainRequest retraining{model.name,     request_.deployments, request_.runs, model.run,
                                 request_.seeds, request_.thresholds,  true,          request_.command};
       Profile profile;
       const RetrainResult result = retrain(retraining, work.trials, profile);
-      if (const int signal = interrupt_requested(); signal != 0 && !result.document.contains("served")) return signal;
+      if (const int signal = interrupt_requested(); signal != 0 && !result.document.contains("served")) {
+        --model.attempts;
+        return signal;
+      }
       model.document = result.document;
       model.report = fs::absolute(result.document["report"].get<std::string>()).string();
       take(model, {result.document["version"], result.document["status"], result.document["reason"],
                    result.document["served"], false});
     } catch (const std::exception& error) {
-      model.state = "failed";
-      model.reason = message_of(error);
-      log::error("nightly", str(model.name, ": ", model.reason));
+      fail(model, message_of(error));
     }
     return 0;
+  }
+
+  void fail(ModelNight& model, const std::string& reason) {
+    model.state = "failed";
+    model.reason = reason;
+    try {
+      // Its record comes behind the switch.
+      if (const auto version = version_of(store_, model); version && version->served) {
+        take(model, {version->id, version->status, reason, true, false});
+        model.fault = true;
+      }
+    } catch (const std::exception&) {
+      // What is wrong with the store is the reason already.
+    }
+    log::error("nightly", str(model.name, ": ", model.reason));
   }
 
   // What is damaged needs a person: a night that replaced it would hide that something writes into versions.
@@ -296,13 +428,15 @@ class Nights {
     const auto waiting = std::count_if(night_.models.begin(), night_.models.end(), [&](const ModelNight& other) {
       return !other.ended() || other.name == model.name;
     });
-    return (request_.seconds - used_before_ - watch_.seconds()) / static_cast<double>(waiting);
+    return (request_.seconds - used()) / static_cast<double>(waiting);
   }
+
+  double used() const { return used_before_ + watch_.seconds(); }
 
   fs::path journal() const { return directory_ / "journal.json"; }
 
   void save() {
-    night_.seconds = used_before_ + watch_.seconds();
+    night_.seconds = used();
     write_night(journal(), night_);
   }
 
@@ -316,7 +450,7 @@ class Nights {
     const fs::path reports = directory_ / night_.id;
     fs::create_directories(reports);
     night_.finished = now_seconds();
-    night_.seconds = used_before_ + watch_.seconds();
+    night_.seconds = used();
     write_file_atomically(reports / "report.html", html_of(night_, reports));
     write_file_atomically(reports / "report.json",
                           json_of(night_).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
@@ -358,7 +492,9 @@ class Nights {
       return std::any_of(night_.models.begin(), night_.models.end(),
                          [&](const ModelNight& model) { return model.state == state; });
     };
-    if (any("failed")) return static_cast<int>(Fault::failed);
+    const bool fault =
+        std::any_of(night_.models.begin(), night_.models.end(), [](const ModelNight& model) { return model.fault; });
+    if (any("failed") || fault) return static_cast<int>(Fault::failed);
     return !any("served") && any("kept") ? static_cast<int>(Fault::refused) : 0;
   }
 
@@ -368,7 +504,8 @@ class Nights {
   fs::path directory_;
   release::VersionStore store_;
   Night night_;
-  double used_before_ = 0;
+  bool gone_on_ = false;    // the night was begun by another process
+  double used_before_ = 0;  // this one's beginning
   Stopwatch watch_;
 };
 
@@ -384,7 +521,7 @@ NightlyResult nightly(const NightlyRequest& request, const std::vector<Given>& g
     const bool busy = known != nullptr && known->fault() == Fault::busy;
     if (!busy && !request.dry_run) {
       const std::string message = message_of(error);
-      nights.tell_webhook(str("the night failed: ", message, "\n"), {{"error", message}});
+      nights.tell_webhook(str("the night failed: ", message, "\n", nights.text()), {{"error", message}});
     }
     throw;
   }

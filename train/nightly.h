@@ -33,17 +33,19 @@ struct NightlyRequest {
 struct NightlyResult {
   release::Json document;
   std::string text;  // one line a model
-  // 1 a model failed, whatever became of the others; else 0 something was served or nothing was due, 3 nothing was good
-  // enough; 130, 143 interrupted
+  // 1 a model failed, or was served and not recorded, whatever became of the others; else 0 something was served or
+  // nothing was due, 3 nothing was good enough; 130, 143 interrupted
   int exit_code = 0;
 };
 
 // given: the layers of settings of all retrains. One at a time: Error(busy) while another runs with the same runs or
 // the same deployments. A night that a crash or a reboot ended is gone on with (runs/nightly/journal.json): models that
 // are done stay done, trainings go on from their checkpoints, a version that was published is put where its verdict
-// says. The hold-out of a model begins where that of its newest version began and ends with the newest bar. A fault of
-// one model, such as damage of what it serves, does not end the others. Throws Error for faults of the whole: a clock
-// behind the last night's, the disk budget, names that are not there.
+// says; a model at which the process died twice fails. Where that night began more than 12 hours ago, or has not all
+// models, the one that was asked for follows. The hold-out of a model begins where that of its newest version began and
+// ends with the newest bar. A fault of one model, such as damage of what it serves, does not end the others. Throws
+// Error for faults of the whole: a clock behind the last night's, the disk budget, names that are not there or not
+// those of the night that is gone on with.
 NightlyResult nightly(const NightlyRequest& request, const std::vector<Given>& given);
 
 }  // namespace ristretto::train

@@ -2,6 +2,7 @@
 
 #include <cctype>
 #include <cmath>
+#include <fstream>
 #include <string_view>
 
 #include "evaluation/page.h"
@@ -16,6 +17,7 @@ namespace {
 using release::Json;
 
 constexpr int kJournalFormat = 1;
+constexpr const char* kSeconds = "seconds";
 
 std::int64_t time_of(const Json& text) { return parse_utc(text.get<std::string>()).value(); }
 
@@ -59,10 +61,13 @@ Json json_of(const Night& night) {
               {"seconds", night.seconds},
               {"study", night.study},
               {"sweep", night.sweep},
+              {"sweep_attempts", night.sweep_attempts},
               {"models", Json::array()}};
   for (const ModelNight& model : night.models) {
     out["models"].push_back({{"name", model.name},
                              {"state", model.state},
+                             {"attempts", model.attempts},
+                             {"fault", model.fault},
                              {"run", model.run},
                              {"holdout_from", model.holdout_from ? Json(*model.holdout_from) : Json()},
                              {"version", model.version},
@@ -91,12 +96,16 @@ std::optional<Night> read_night(const std::filesystem::path& journal) {
     night.started = time_of(document.at("started"));
     night.study = document.at("study").get<std::string>();
     night.sweep = document.at("sweep").get<std::string>();
+    night.sweep_attempts = document.value("sweep_attempts", std::int64_t{0});
     night.seconds = document.at("seconds").get<double>();
     if (!document.at("finished").is_null()) night.finished = time_of(document.at("finished"));
     for (const Json& model : document.at("models")) {
       ModelNight read;
       read.name = model.at("name");
       read.state = model.at("state");
+      // Not in journals from before these were counted.
+      read.attempts = model.value("attempts", std::int64_t{read.state == "running"});
+      read.fault = model.value("fault", false);
       read.run = model.at("run");
       if (const auto from = model.find("holdout_from"); from != model.end() && !from->is_null()) {
         read.holdout_from = from->get<std::string>();
@@ -119,6 +128,18 @@ std::optional<Night> read_night(const std::filesystem::path& journal) {
 
 void write_night(const std::filesystem::path& journal, const Night& night) {
   write_file_atomically(journal, json_of(night).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+// Not by write_file_atomically: what a crash loses of it are seconds, and it is written often.
+void write_seconds(const std::filesystem::path& directory, const std::string& id, double seconds) {
+  std::ofstream(directory / kSeconds) << str(id, " ", fixed(seconds, 1), "\n");
+}
+
+double read_seconds(const std::filesystem::path& directory, const std::string& id) {
+  std::ifstream file(directory / kSeconds);
+  std::string of;
+  double seconds = 0;
+  return file >> of >> seconds && of == id && std::isfinite(seconds) ? seconds : 0;
 }
 
 std::string text_of(const Night& night) {

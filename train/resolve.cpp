@@ -112,7 +112,7 @@ void take_from_deployment(Resolved& resolved, const std::filesystem::path& deplo
     trial.params.push_back({name, value_of(value), agents::Choices{{value_of(value)}}});
   }
   resolved.trial = trial;
-  resolved.origin = str("best_trial of ", deployment.string(), " (trial ", trial.number, ")");
+  resolved.origin = str(kBestTrialOf, deployment.string(), " (trial ", trial.number, ")");
   take(resolved, studies::Study{}, given);
   // What its manifest remembers of the study; a damaged one, nothing.
   std::optional<release::Json> manifest;
@@ -121,7 +121,17 @@ void take_from_deployment(Resolved& resolved, const std::filesystem::path& deplo
   } catch (const Error& error) {
     if (error.fault() != Fault::incompatible) throw;
   }
-  if (!manifest || !manifest->contains("study") || !(*manifest)["study"].is_object()) return;
+  if (!manifest || !manifest->contains("study")) return;
+  if ((*manifest)["study"]
+          .is_null()) {  // its values were chosen without one: no trial, and no bars that it was chosen by
+    resolved.trial.reset();
+    resolved.origin = kBestTrialOf + deployment.string();
+    for (const studies::Taken& taken : resolved.parameters) {
+      if (taken.applied) resolved.settings.sources[taken.name] = resolved.origin;
+    }
+    return;
+  }
+  if (!(*manifest)["study"].is_object()) return;
   const release::Json& section = (*manifest)["study"];
   resolved.seen_until = release::time_at(section, "/seen_until");
   if (section.contains("trials") && section["trials"].is_number_integer()) {

@@ -1,6 +1,7 @@
 #include "train/service.h"
 
 #include "platform/error.h"
+#include "platform/text.h"
 
 namespace ristretto::train {
 
@@ -16,7 +17,12 @@ Ending serve_version(release::VersionStore& store, const std::string& name, cons
     store.serve(name, version, champion, verdict.reason, gates);
     ending.served = true;
   } catch (const Error& error) {
-    if (error.fault() != Fault::refused) throw;
+    if (error.fault() != Fault::refused) {
+      if (store.served(name) != version) throw;
+      throw Error(error.fault(),
+                  str(name, " serves version ", version, " now, but that could not be recorded: ", error.what()),
+                  error.hint());
+    }
     ending.reason = error.what();  // something else was put in service meanwhile
     store.refuse(name, version, ending.reason, gates);
   }

@@ -17,6 +17,9 @@ struct Ending {
   bool as_asked = false;  // it passed, and was not to be served
 };
 
+// Both throw Error; one that comes behind the switch, when only the record of it is missing, says that the version is
+// in service.
+//
 // Publishes the staged directory where it passed integrity, and serves it where the verdict says so, if what it was
 // judged against is served still. A refusal is recorded like a promotion. promote: false stops before serving.
 Ending put_in_service(release::VersionStore& store, const std::string& name, const std::filesystem::path& staged,

@@ -34,6 +34,9 @@ const RunRow* find_run_row(const std::string& name) {
   return nullptr;
 }
 
+// Of a trial or a deployment, which have values for every network.
+bool inherited(const std::string& source) { return source.starts_with("study") || source.starts_with(kBestTrialOf); }
+
 [[noreturn]] void bad_value(const std::string& name, const std::string& text, const char* expected) {
   throw Error(Fault::usage, str("--", dashed(name), " is '", text, "', expected ", expected));
 }
@@ -131,18 +134,22 @@ const std::string& Settings::source_of(const std::string& name) const {
   return found == sources.end() ? default_source : found->second;
 }
 
-std::string Settings::as_ini() const {
+std::string Settings::as_ini(Defaults defaults) const {
+  const auto unchosen = [&](const char* name) {
+    return defaults == Defaults::commented && sources.find(name) == sources.end();
+  };
   std::string out = "; everything in force, and where each value came from\n[run]\n";
   for (const RunRow& row : run_table()) {
     const std::string value = text_of(run, row);
-    out += str(value.empty() ? "; " : "", row.name, " = ", value, "  ; ", source_of(row.name), "\n");
+    out +=
+        str(value.empty() || unchosen(row.name) ? "; " : "", row.name, " = ", value, "  ; ", source_of(row.name), "\n");
   }
   out += "\n[hyperparameters]\n";
   for (const agents::Row& row : agents::table()) {
     // What the network does not read would be an error if it were read back as chosen.
     const bool unread = !agents::reads(hyperparameters, row);
-    out += str(unread ? "; " : "", row.name, " = ", agents::text_of(agents::get(hyperparameters, row)), "  ; ",
-               source_of(row.name), "\n");
+    out += str(unread || unchosen(row.name) ? "; " : "", row.name, " = ",
+               agents::text_of(agents::get(hyperparameters, row)), "  ; ", source_of(row.name), "\n");
   }
   return out;
 }
@@ -248,7 +255,7 @@ void check(const Settings& settings) {
   const RunSettings& run = settings.run;
   for (const agents::Row& row : agents::table()) {
     const std::string& source = settings.source_of(row.name);
-    if (agents::reads(settings.hyperparameters, row) || source == "default" || source.rfind("study", 0) == 0) continue;
+    if (agents::reads(settings.hyperparameters, row) || source == "default" || inherited(source)) continue;
     const std::string network = agents::network_of(settings.hyperparameters);
     throw Error(Fault::usage,
                 str("--", dashed(row.name), " (", source, ") is read by ",
@@ -267,7 +274,7 @@ void check(const Settings& settings) {
                 "add --pretrained FILE, or --ft-use-pretrained false");
   }
   if (!run.pretrained.empty() && agents::network_of(settings.hyperparameters) != "market_context" &&
-      settings.source_of("encoder").rfind("study", 0) != 0) {
+      !inherited(settings.source_of("encoder"))) {
     throw Error(Fault::usage,
                 str("--pretrained is read by market_context only, and the network is ",
                     agents::network_of(settings.hyperparameters)),

@@ -68,12 +68,16 @@ struct Settings {
   // Applies one value. Throws Error(usage) with the nearest name where no row is called so.
   void apply(const Given& given);
   const std::string& source_of(const std::string& name) const;
-  // The settings as an INI file's text, each line with its source behind "; ".
-  std::string as_ini() const;
+  // The settings as an INI file's text, each line with its source behind "; ". commented: what nobody chose is a
+  // comment, so that the text read back chooses what was chosen and no more.
+  enum class Defaults { kept, commented };
+  std::string as_ini(Defaults defaults = Defaults::kept) const;
 };
 
 // The source of a hold-out that was put where the last one began; nobody says by it which bars are unseen.
 inline constexpr const char* kLastHoldout = "the last hold-out";
+// How the source of a value begins that was taken from a deployment which no study is known of.
+inline constexpr const char* kBestTrialOf = "best_trial of ";
 // Whether the user named the first bar that nothing has seen.
 bool names_holdout(const Settings& settings);
 // Throws Error(usage) where `holdout_from` is no date, or one before `trained`: earlier bars trained `whose`.
