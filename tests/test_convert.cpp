@@ -18,6 +18,7 @@
 #include "release/inspect.h"
 #include "release/surgery.h"
 #include "release_fixture.h"
+#include "seeded.h"
 
 using namespace ristretto;
 using namespace ristretto::release;

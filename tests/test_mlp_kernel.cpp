@@ -18,6 +18,7 @@
 #include "agents/mlp_pass.h"
 #include "learning_fixtures.h"
 #include "platform/instruction_sets.h"
+#include "seeded.h"
 
 namespace ristretto::agents {
 namespace {

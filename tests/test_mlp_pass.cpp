@@ -7,6 +7,7 @@
 #include <doctest/doctest.h>
 
 #include "agents/mlp_pass.h"
+#include "seeded.h"
 
 namespace ristretto::agents {
 namespace {

@@ -20,6 +20,7 @@
 #include "random_market.h"
 #include "release/versions.h"
 #include "release_fixture.h"
+#include "seeded.h"
 #include "train/start.h"
 
 using namespace ristretto;
