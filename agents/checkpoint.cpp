@@ -13,7 +13,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::string kNewest = "checkpoint.safetensors";
 const std::string kPrevious = "previous.safetensors";
 const std::string kVersionField = "checkpoint_version";
 
@@ -61,14 +60,14 @@ void write_checkpoint(const fs::path& directory, const Checkpoint& checkpoint) {
   std::map<std::string, std::string> fields = checkpoint.fields;
   fields[kVersionField] = str(kCheckpointVersion);
   const std::string bytes = formats::write_safetensors(arrays, fields);
-  if (fs::exists(directory / kNewest)) keep_previous(directory / kNewest, directory / kPrevious);
-  write_file_atomically(directory / kNewest, bytes);
+  if (fs::exists(directory / kCheckpointFile)) keep_previous(directory / kCheckpointFile, directory / kPrevious);
+  write_file_atomically(directory / kCheckpointFile, bytes);
 }
 
 Checkpoint read_checkpoint(const fs::path& directory) {
-  const fs::path newest = directory / kNewest, previous = directory / kPrevious;
+  const fs::path newest = directory / kCheckpointFile, previous = directory / kPrevious;
   if (!fs::exists(newest)) {
-    throw Error(Fault::incompatible, str(directory.string(), " holds no ", kNewest),
+    throw Error(Fault::incompatible, str(directory.string(), " holds no ", kCheckpointFile),
                 "give the directory of a training");
   }
   try {
@@ -79,7 +78,7 @@ Checkpoint read_checkpoint(const fs::path& directory) {
     try {
       if (fs::exists(previous)) {
         read(previous);
-        hint = str(previous.string(), " is whole: rename it to ", kNewest, " to go on from there");
+        hint = str(previous.string(), " is whole: rename it to ", kCheckpointFile, " to go on from there");
       }
     } catch (const Error&) {
       // The previous one is damaged as well: nothing to hint at.

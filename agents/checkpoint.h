@@ -11,6 +11,7 @@
 namespace ristretto::agents {
 
 inline constexpr int kCheckpointVersion = 1;
+inline constexpr const char* kCheckpointFile = "checkpoint.safetensors";
 
 struct Checkpoint {
   NamedTensors tensors;  // prefixed by room: "actor/", "critic/", "adam/", "normalizer/", "environment/" ...

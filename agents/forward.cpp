@@ -102,15 +102,24 @@ void FrozenNetwork::encode(const at::Tensor& windows, std::int64_t most) {
   const at::NoGradGuard no_grad;
   const Autocast autocast(bf16_, windows.device().type());
   const std::int64_t count = windows.size(0), piece = most > 0 ? most : count;
-  std::vector<at::Tensor> keys, values, own;
+  context_.reset();
   for (std::int64_t begin = 0; begin < count; begin += piece) {
-    const ft_transformer::MarketContext part = ft_transformer::market_context(
-        weights_, architecture_.context, windows.narrow(0, begin, std::min(piece, count - begin)));
-    keys.push_back(part.keys);
-    values.push_back(part.values);
-    own.push_back(part.own);
+    const std::int64_t rows = std::min(piece, count - begin);
+    const ft_transformer::MarketContext part =
+        ft_transformer::market_context(weights_, architecture_.context, windows.narrow(0, begin, rows));
+    // Into one tensor at once: pieces and what they are joined to would take the room twice.
+    if (!context_) {
+      const auto room = [&](const at::Tensor& like) {
+        std::vector<std::int64_t> sizes = like.sizes().vec();
+        sizes[0] = count;
+        return at::empty(sizes, like.options());
+      };
+      context_ = {room(part.keys), room(part.values), room(part.own)};
+    }
+    context_->keys.narrow(0, begin, rows).copy_(part.keys);
+    context_->values.narrow(0, begin, rows).copy_(part.values);
+    context_->own.narrow(0, begin, rows).copy_(part.own);
   }
-  context_ = {at::cat(keys), at::cat(values), at::cat(own)};
 }
 
 at::Tensor FrozenNetwork::operator()(const Input& input) const {

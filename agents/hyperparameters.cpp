@@ -330,24 +330,6 @@ bool Hyperparameters::operator==(const Hyperparameters& other) const {
                      [&](const Row& row) { return get(*this, row) == get(other, row); });
 }
 
-std::string hash(const Hyperparameters& values) {
-  constexpr std::uint64_t kPrime = 0x100000001b3u;
-  std::uint64_t state = 0xcbf29ce484222325u;  // FNV-1a, 64 bits
-  const auto add = [&](const std::string& text) {
-    for (const char c : text) state = (state ^ static_cast<unsigned char>(c)) * kPrime;
-    state *= kPrime;  // a field's end
-  };
-  for (const Row& row : table()) {
-    Value value = get(values, row);
-    if (double* real = std::get_if<double>(&value)) *real += 0.0;  // -0.0 equals 0.0, so it hashes alike
-    add(row.name);
-    add(text_of(value));
-  }
-  std::string digits(16, '0');
-  for (std::size_t i = digits.size(); i-- > 0; state >>= 4) digits[i] = "0123456789abcdef"[state & 15];
-  return digits;
-}
-
 void require_resumable(const Hyperparameters& old_values, const Hyperparameters& new_values) {
   std::vector<std::string> differences;
   for (const Row& row : table()) {

@@ -135,8 +135,6 @@ Value parse_value(const Row& row, const std::string& text);
 // Relations between rows (ft_d_token % ft_n_heads == 0 ...). Throws Error(usage).
 void check(const Hyperparameters& values);
 
-// Of all rows, in their order: equal where operator== is. 16 hexadecimal digits.
-std::string hash(const Hyperparameters& values);
 // Throws Error(incompatible) naming every row that differs and may not.
 void require_resumable(const Hyperparameters& old_values, const Hyperparameters& new_values);
 

@@ -148,13 +148,9 @@ at::Tensor Normalizer::alike(const at::Tensor& rows) const {
 
 void Normalizer::see_market(const env::Market& market) {
   tech_ = market.tech;
-  first_bar_ = lookback_ - 1;
-  last_bar_ = market.rows() - 1;
-  if (market.segments.empty()) return;
-  const auto [first, last] = std::minmax_element(market.segments.begin(), market.segments.end(),
-                                                 [](const auto& a, const auto& b) { return a.begin < b.begin; });
-  first_bar_ = first->begin + lookback_ - 1;
-  last_bar_ = last->end - 1;
+  const auto& segments = market.segments;
+  first_bar_ = (segments.empty() ? 0 : segments.front().begin) + lookback_ - 1;
+  last_bar_ = (segments.empty() ? market.rows() : segments.back().end) - 1;
 }
 
 at::Tensor Normalizer::bars() const { return at::arange(first_bar_, last_bar_ + 1, tech_.options().dtype(at::kInt)); }

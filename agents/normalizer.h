@@ -52,8 +52,8 @@ class Normalizer {
   // [B, S], newest row first; of plain networks.
   at::Tensor matrix(const env::Observation& observation) const;
   bool shares_by_bar() const { return across_assets_; }
-  // All bars at which a portfolio of this market can stand, and perhaps others between them: [D] int32, one after the
-  // other.
+  // The bars from the first to the last whole window of the market's segments, those in gaps between them included: [D]
+  // int32, ascending.
   at::Tensor bars() const;
   // What market_context reads of the market at bars [D]: [D, n, L, F].
   at::Tensor windows(const at::Tensor& bars) const;

@@ -289,12 +289,6 @@ at::Tensor gaussian_entropy(const at::Tensor& log_std) {
   return (log_std + kHalfLogTwoPiE).sum();
 }
 
-at::Tensor gaussian_kl(const at::Tensor& mean_a, const at::Tensor& log_std_a, const at::Tensor& mean_b,
-                       const at::Tensor& log_std_b) {
-  const at::Tensor scaled = at::exp(2 * (log_std_a - log_std_b)) + ((mean_a - mean_b) * at::exp(-log_std_b)).square();
-  return (log_std_b - log_std_a + 0.5 * (scaled - 1)).sum(-1);
-}
-
 Sample sample(const Architecture& architecture, const at::Tensor& mean, const at::Tensor& log_std,
               const at::Tensor& noise) {
   Sample sample;

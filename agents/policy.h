@@ -82,9 +82,6 @@ at::Tensor gaussian_log_probability(const at::Tensor& mean, const at::Tensor& lo
 // sum over A of 2 (ln 2 - u - softplus(-2u)): what the tanh adds. [B]
 at::Tensor tanh_log_jacobian(const at::Tensor& u);
 at::Tensor gaussian_entropy(const at::Tensor& log_std);  // of one sample's A dimensions, summed; scalar
-// KL(N(mean_a, exp log_std_a) || N(mean_b, exp log_std_b)), summed over A: [B].
-at::Tensor gaussian_kl(const at::Tensor& mean_a, const at::Tensor& log_std_a, const at::Tensor& mean_b,
-                       const at::Tensor& log_std_b);
 
 struct Sample {                // categorical: no log_std is needed, here and in evaluate()
   at::Tensor u;                // [B, A] the raw action that is stored (categorical: [B] int64)

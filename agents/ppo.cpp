@@ -221,8 +221,7 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
     if (!order) by_bar.reset();  // the next epoch's minibatches would share as little
     Samples shuffled = all.at(order ? order->index : env::permutation(all.size(), seed, number, device));
     if (order) shuffled.order = &*order;
-    if (settings_.normalize_advantages)
-      shuffled.advantage = normalized_in_minibatches(shuffled.advantage, settings_.batch_size);
+    shuffled.advantage = normalized_in_minibatches(shuffled.advantage, settings_.batch_size);
     at::Tensor gathered;
     for (std::int64_t begin = 0; begin < all.size() && !stop; begin += settings_.batch_size) {
       if (keep_going && !keep_going()) {

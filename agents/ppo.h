@@ -20,10 +20,9 @@ struct PpoSettings : LossSettings {
   std::int64_t epochs = 5;
   double gamma = 0.98, lambda = 0.98;  // as agents/hyperparameters.h
   double max_grad_norm = 0.5;
-  double kl_target = 0;              // 0: no early stop; else inside the loop, before the step, above 1.5 times it
-  bool normalize_advantages = true;  // over the whole minibatch
-  std::int64_t micro_batch = 0;      // samples at once on the device; 0: the whole minibatch
-  bool bf16 = false;                 // autocast of the networks' forward
+  double kl_target = 0;          // 0: no early stop; else inside the loop, before the step, above 1.5 times it
+  std::int64_t micro_batch = 0;  // samples at once on the device; 0: the whole minibatch
+  bool bf16 = false;             // autocast of the networks' forward
 };
 
 struct UpdateMetrics {

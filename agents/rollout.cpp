@@ -19,7 +19,6 @@ namespace ristretto::agents {
 namespace {
 
 constexpr std::int64_t kValueRows = 8192;  // as wide as products gain from, and activations of a few hundred MB at most
-constexpr std::int64_t kMostContextNumbers = 1 << 27;  // of a network's encoded bars: 512 MB
 
 // What the environment showed, at every step. [horizon, N, 1+n] and [horizon, N]
 struct Observations {
@@ -36,12 +35,13 @@ struct Observations {
 };
 
 // Whether a rollout of so many samples has the market's bars encoded once, before it, instead of each sample's.
-bool encodes_bars(const Architecture& architecture, std::int64_t bars, std::int64_t samples) {
+bool encodes_bars(const Architecture& architecture, std::int64_t bars, std::int64_t samples, std::int64_t bytes) {
   const ft_transformer::MarketContextShape& shape = architecture.context;
-  const bool feature_tokens = shape.tokens == ft_transformer::MarketTokens::feature;
-  const std::int64_t tokens = architecture.actions * shape.lookback * (feature_tokens ? shape.features : 1);
-  const std::int64_t numbers = bars * (2 * tokens + architecture.actions) * shape.d_token;
-  return 2 * bars <= samples && numbers <= kMostContextNumbers;
+  const std::int64_t assets = architecture.actions;
+  // Of each of two networks keys and values of all tokens, and the assets' own; what both read.
+  const std::int64_t encoded = 2 * (2 * shape.tokens_of(assets) + assets) * shape.d_token;
+  const std::int64_t numbers = bars * (encoded + assets * shape.lookback * shape.features);
+  return 2 * bars <= samples && numbers <= bytes / static_cast<std::int64_t>(sizeof(float));
 }
 
 // A network over observations, `most` rows at once (0: all): [B, ...].
@@ -62,24 +62,24 @@ at::Tensor in_pieces(const env::Observation& all, std::int64_t most, const Netwo
 
 Rollout collect(env::Environment& environment, const Policy& policy, const Normalizer& normalizer, std::int64_t horizon,
                 std::uint64_t seed, std::int64_t first_step, std::int64_t first_world, bool bf16,
-                std::int64_t most_rows) {
+                const RolloutMemory& memory) {
   const at::NoGradGuard no_grad;
   FrozenNetwork actor(policy.actor, policy.architecture, Part::actor, bf16);
   FrozenNetwork critic(policy.critic, policy.architecture, Part::critic, bf16);
   const std::int64_t worlds = environment.size(), actions = environment.actions();
-  std::optional<at::Tensor> first_encoded;
+  at::Tensor first_encoded;  // defined where the networks have the bars
   if (normalizer.shares_by_bar()) {
     const at::Tensor bars = normalizer.bars();
-    if (encodes_bars(policy.architecture, bars.size(0), horizon * worlds)) {
+    if (encodes_bars(policy.architecture, bars.size(0), horizon * worlds, memory.context_bytes)) {
       const at::Tensor windows = normalizer.windows(bars);
-      actor.encode(windows, most_rows);
-      critic.encode(windows, most_rows);
+      actor.encode(windows, memory.rows);
+      critic.encode(windows, memory.rows);
       first_encoded = bars[0];
     }
   }
   const auto input = [&](const env::Observation& rows) {
-    if (!first_encoded) return normalizer.input(rows);
-    const DistinctBars encoded{{}, (rows.bar - *first_encoded).to(at::kLong)};
+    if (!first_encoded.defined()) return normalizer.input(rows);
+    const DistinctBars encoded{{}, (rows.bar - first_encoded).to(at::kLong)};
     return normalizer.input(rows, &encoded);
   };
   const auto mean = [&](const env::Observation& rows) { return actor(input(rows)); };
@@ -95,7 +95,7 @@ Rollout collect(env::Environment& environment, const Policy& policy, const Norma
       return environment.observe();
     }();
     seen.put(t, horizon, observation);
-    const at::Tensor means = in_pieces(observation, most_rows, mean);
+    const at::Tensor means = in_pieces(observation, memory.rows, mean);
     const at::Device device = means.device();
     const Sample drawn =
         sample(policy.architecture, means, log_std,
@@ -125,7 +125,7 @@ Rollout collect(env::Environment& environment, const Policy& policy, const Norma
   out.bar = seen.bar;
   // Nobody needs values while the worlds step: all at once, in wide products.
   out.value = in_pieces({seen.account.flatten(0, 1), seen.bar.defined() ? seen.bar.view({-1}) : seen.bar},
-                        most_rows > 0 ? std::min(most_rows, kValueRows) : kValueRows, value)
+                        memory.rows > 0 ? std::min(memory.rows, kValueRows) : kValueRows, value)
                   .view({horizon, worlds});
 
   // A world that goes on is seen again at the next step, and there its value is known; the last step's and the
@@ -138,7 +138,7 @@ Rollout collect(env::Environment& environment, const Policy& policy, const Norma
   env::Observation rows;
   rows.account = last.account.flatten(0, 1).index_select(0, index);
   if (last.bar.defined()) rows.bar = last.bar.view({-1}).index_select(0, index);
-  out.next_value.view({-1}).index_copy_(0, index, in_pieces(rows, most_rows, value));
+  out.next_value.view({-1}).index_copy_(0, index, in_pieces(rows, memory.rows, value));
   out.next_value.masked_fill_(out.terminated, 0.0);
   return out;
 }

@@ -11,6 +11,13 @@
 
 namespace ristretto::agents {
 
+// What a rollout may hold at once.
+struct RolloutMemory {
+  std::int64_t rows = 0;  // observations that a network sees; 0: no limit
+  // The bars that market_context's actor and critic encode once, beforehand; 0: none are.
+  std::int64_t context_bytes = std::int64_t{1} << 30;
+};
+
 struct Rollout {
   at::Tensor account;          // [horizon, N, 1+n] float32
   at::Tensor bar;              // [horizon, N] int32; undefined without a market
@@ -22,18 +29,15 @@ struct Rollout {
   at::Tensor truncated;        // [horizon, N] bool
   at::Tensor
       next_value;  // [horizon, N] float32: V of the observation after the step, before any reset; 0 where terminated
-  std::int64_t horizon() const { return reward.size(0); }
-  std::int64_t worlds() const { return reward.size(1); }
   std::int64_t samples() const { return reward.numel(); }
 };
 
 // Steps the environment `horizon` times under the policy. first_step numbers the noise (counter-based: seed, world,
 // step). No host synchronisation on the way; one at the end, for the truncated worlds' last values. bf16: as the
-// update's, or ratios are not 1 on the first minibatch. most_rows: observations that a network sees at once, 0: no
-// limit.
+// update's, or ratios are not 1 on the first minibatch.
 Rollout collect(env::Environment& environment, const Policy& policy, const Normalizer& normalizer, std::int64_t horizon,
                 std::uint64_t seed, std::int64_t first_step, std::int64_t first_world = 0, bool bf16 = false,
-                std::int64_t most_rows = 0);
+                const RolloutMemory& memory = {});
 
 struct Advantages {
   at::Tensor advantage;  // [horizon, N]

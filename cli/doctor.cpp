@@ -22,6 +22,7 @@
 #include "release/deployment.h"
 #include "release/versions.h"
 #include "train/device.h"
+#include "train/memory_budget.h"
 
 namespace ristretto::cli {
 namespace {
@@ -91,21 +92,8 @@ void examine_threads(Examination& examination, std::int64_t wanted) {
 }
 
 void examine_memory(Examination& examination) {
-  double available = -1;
-  std::ifstream file("/proc/meminfo");
-  for (std::string name, unit; file >> name;) {
-    double kib = 0;
-    if (!(file >> kib)) break;
-    std::getline(file, unit);
-    if (name == "MemAvailable:") available = kib * 1024;
-  }
-  double limit = 0, used = 0;
-  if (std::ifstream("/sys/fs/cgroup/memory.max") >> limit && std::ifstream("/sys/fs/cgroup/memory.current") >> used) {
-    available = available < 0 ? limit - used : std::min(available, limit - used);
-  }
-  if (available < 0) {
-    examination.problem("memory", "/proc/meminfo does not say what is free", "give --memory-budget with each command");
-  } else if (available < kLeastMemory) {
+  const auto available = static_cast<double>(train::free_memory());
+  if (available < kLeastMemory) {
     examination.problem("memory", str(gib_text(available), " free, expected at least ", gib_text(kLeastMemory)),
                         "end other programs, or give a small --memory-budget");
   } else {
@@ -114,7 +102,7 @@ void examine_memory(Examination& examination) {
 }
 
 void examine_clock(Examination& examination) {
-  const std::string now = iso_utc(std::chrono::floor<std::chrono::seconds>(now_utc()).time_since_epoch().count());
+  const std::string now = iso_utc(now_seconds());
   if (parse_number<int>(now.substr(0, 4)).value_or(0) < kEarliestYear) {
     examination.problem("clock", str("it is ", now, ", before ", kEarliestYear), "set the clock (timedatectl)");
   } else {
@@ -144,7 +132,7 @@ void examine_data(Examination& examination, const train::RunSettings& run) {
   const env::Bars bars = env::read_bars(run.bars, assets);
   const std::string range = str(with_thousands(static_cast<long long>(bars.time.size())), " common bars of ",
                                 assets.size(), " assets in ", run.bars, ", until ", iso_utc(bars.time.back()));
-  if (bars.time.back() > std::chrono::floor<std::chrono::seconds>(now_utc()).time_since_epoch().count()) {
+  if (bars.time.back() > now_seconds()) {
     examination.problem("data", range + ", which is in the future", "set the clock, or take these bars away");
   } else {
     examination.ok("data", range);

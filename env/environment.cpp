@@ -6,6 +6,7 @@
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/record_function.h>
 
 #include <algorithm>
 #include <cmath>
@@ -279,7 +280,6 @@ std::int64_t Portfolios::actions() const { return state_->rules.assets; }
 std::int64_t Portfolios::account_size() const { return 1 + state_->rules.assets; }
 const Accounts& Portfolios::accounts() const { return state_->accounts; }
 const Market& Portfolios::market() const { return *state_->market; }
-const Rules& Portfolios::rules() const { return state_->rules; }
 at::Tensor Portfolios::benchmark_value() const { return state_->benchmark; }
 at::Tensor Portfolios::exact_reward() const { return state_->exact_reward; }
 
@@ -309,6 +309,7 @@ at::Tensor Portfolios::take_reward_terms() {
 }
 
 bool Portfolios::take_bad_action() {
+  RECORD_USER_SCOPE("waiting");  // for the device
   const bool bad = state_->bad_action.cpu().data_ptr<std::int32_t>()[0] != 0;
   if (bad) state_->bad_action.zero_();
   return bad;

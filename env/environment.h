@@ -85,7 +85,6 @@ class Portfolios final : public Environment {
 
   const Accounts& accounts() const;
   const Market& market() const;
-  const Rules& rules() const;
   at::Tensor active() const;           // [N] bool: false once a fixed window has ended
   at::Tensor benchmark_value() const;  // [N] real: E, the equal-weight portfolio bought at the window's start
   at::Tensor exact_reward()

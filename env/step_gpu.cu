@@ -58,13 +58,11 @@ __global__ void random_kernel(float* out, std::int64_t worlds, std::int64_t colu
 unsigned blocks_for(std::int64_t threads) { return static_cast<unsigned>((threads + kThreads - 1) / kThreads); }
 
 template <class Status>
-void check(Status status, const char* what) {
-  if (status != gpuSuccess) throw Error(Fault::failed, std::string(what) + ": " + gpuGetErrorString(status));
+void check(Status status, const char* what, const char* how = "") {
+  if (status != gpuSuccess) throw Error(Fault::failed, std::string(what) + how + ": " + gpuGetErrorString(status));
 }
 
-void check_launch(const char* what) {
-  check(gpuGetLastError(), (std::string(what) + " could not be launched").c_str());
-}
+void check_launch(const char* what) { check(gpuGetLastError(), what, " could not be launched"); }
 
 template <class R>
 void launch_step(const Batch<R>& batch, void* stream) {

@@ -305,11 +305,4 @@ PicklePointer read_pickle(std::string_view bytes, const std::string& origin, std
 
 std::string write_pickle(const PickleValue& value) { return Writer().document(value); }
 
-PicklePointer trial_attribute(const PickleValue& trial, const std::string& name) {
-  if (PicklePointer value = trial.find(name)) return value;
-  if (PicklePointer value = trial.find("_" + name)) return value;
-  const PicklePointer values = name == "value" ? trial.find("_values") : nullptr;
-  return values == nullptr || values->items.empty() ? nullptr : values->items[0];
-}
-
 }  // namespace ristretto::formats

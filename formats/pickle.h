@@ -41,8 +41,4 @@ PicklePointer read_pickle(std::string_view bytes, const std::string& origin, std
 // boolean, integer, real, text, tuple, list, dict). Throws Error(usage) at other kinds.
 std::string write_pickle(const PickleValue& value);
 
-// `number`, `params`, `user_attrs` or `value` of a stored trial; nullptr where there is none. An Optuna FrozenTrial
-// keeps them under names with an underscore, its value as the first of `_values`.
-PicklePointer trial_attribute(const PickleValue& trial, const std::string& name);
-
 }  // namespace ristretto::formats

@@ -26,6 +26,11 @@ struct MarketContextShape {
   std::int64_t blocks = 2;
   std::int64_t heads = 4;
   std::int64_t width = 256;  // W of the trunk
+
+  // T of n assets.
+  std::int64_t tokens_of(std::int64_t n) const {
+    return n * lookback * (tokens == MarketTokens::feature ? features : 1);
+  }
 };
 
 // Throws Error(usage) that names the setting.

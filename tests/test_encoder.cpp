@@ -12,7 +12,6 @@
 
 #include <cmath>
 #include <fstream>
-#include <iterator>
 #include <set>
 #include <sstream>
 
@@ -21,6 +20,7 @@
 #include "ft_transformer/encoder.h"
 #include "platform/error.h"
 #include "platform/text.h"
+#include "seeded.h"
 
 using namespace ristretto;
 using namespace ristretto::ft_transformer;
@@ -70,16 +70,6 @@ Golden read_golden(const std::string& file) {
   }
   return golden;
 }
-
-// The published defaults by depth (algorithms.md 1.2, table).
-struct PublishedDefaults {
-  std::int64_t blocks, d_token, heads, hidden;
-  double attention_dropout, feedforward_dropout, residual_dropout;
-};
-constexpr PublishedDefaults kPublishedDefaults[] = {
-    {1, 96, 8, 128, 0.10, 0.00, 0},  {2, 128, 8, 170, 0.15, 0.05, 0}, {3, 192, 8, 256, 0.20, 0.10, 0},
-    {4, 256, 8, 341, 0.25, 0.15, 0}, {5, 320, 8, 426, 0.30, 0.20, 0}, {6, 384, 8, 512, 0.35, 0.25, 0},
-};
 
 EncoderShape small_shape() {
   EncoderShape shape;
@@ -183,29 +173,20 @@ TEST_CASE("encoder: the published network has rtdl's names, order, shapes and in
   CHECK((encode(without, one_head, "", at::randn({2, 5})).sizes() == at::IntArrayRef({2, 3})));
 }
 
-TEST_CASE("encoder: the published defaults by depth") {
+TEST_CASE("encoder: the hidden width of the published sizes") {
   std::ifstream file(kGolden + "ftt_defaults.json");
   std::stringstream text;
   text << file.rdbuf();
   const formats::Json table = formats::read_json(text.str(), "ftt_defaults.json");
-  REQUIRE(table.members.size() == std::size(kPublishedDefaults));
+  REQUIRE(table.members.size() == 6);
   for (const auto& [blocks, row] : table.members) {
-    const PublishedDefaults& defaults = kPublishedDefaults[std::stoi(blocks) - 1];
-    CHECK(defaults.blocks == row.find("n_blocks")->integer);
-    CHECK(defaults.d_token == row.find("d_block")->integer);
-    CHECK(defaults.heads == row.find("attention_n_heads")->integer);
-    CHECK(defaults.hidden == row.find("ffn_hidden")->integer);
-    CHECK(defaults.attention_dropout == row.find("attention_dropout")->real);
-    CHECK(defaults.feedforward_dropout == row.find("ffn_dropout")->real);
-    CHECK(defaults.residual_dropout == row.find("residual_dropout")->real);
-
     EncoderShape shape = golden_shape();
-    shape.d_token = defaults.d_token;
+    shape.d_token = row.find("d_block")->integer;
     shape.blocks = 1;
-    shape.heads = defaults.heads;
+    shape.heads = row.find("attention_n_heads")->integer;
     Weights weights;
     add_encoder_weights(weights, shape, "", {});
-    CHECK(weights.at("backbone.blocks.0.ffn.linear2.weight").size(1) == defaults.hidden);
+    CHECK(weights.at("backbone.blocks.0.ffn.linear2.weight").size(1) == row.find("ffn_hidden")->integer);
   }
 
   EncoderShape two = golden_shape();  // the size that algorithms.md 1.2 gives

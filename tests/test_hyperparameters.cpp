@@ -77,9 +77,8 @@ TEST_CASE("hyperparameters: every field of the struct has one row, and every row
   CHECK(find_row("no_such_row") == nullptr);
 }
 
-TEST_CASE("hyperparameters: no two rows share a member, so each change of a row changes hash and equality") {
+TEST_CASE("hyperparameters: no two rows share a member, so each change of a row changes equality") {
   const Hyperparameters defaults;
-  std::set<std::string> hashes = {hash(defaults)};
   for (const Row& row : table()) {
     if (std::string(row.name) == "ft_dropout") continue;  // has one valid value
     Hyperparameters changed;
@@ -87,19 +86,14 @@ TEST_CASE("hyperparameters: no two rows share a member, so each change of a row 
     set(changed, row, another(row));
     CHECK(get(changed, row) != get(defaults, row));
     CHECK_FALSE(changed == defaults);
-    hashes.insert(hash(changed));
   }
-  CHECK(hashes.size() == table().size());
 }
 
-TEST_CASE("hyperparameters: the defaults are valid and hash to the same digits everywhere") {
+TEST_CASE("hyperparameters: the defaults are valid") {
   check({});
-  CHECK(hash({}).size() == 16);
-  CHECK(hash({}) == hash({}));
   Hyperparameters negative_zero;
   negative_zero.entropy_coef = -0.0;
   CHECK(negative_zero == Hyperparameters{});
-  CHECK(hash(negative_zero) == hash({}));
 }
 
 TEST_CASE(

@@ -24,6 +24,7 @@
 #include "platform/error.h"
 #include "platform/text.h"
 #include "random_market.h"
+#include "seeded.h"
 
 using namespace ristretto;
 using namespace ristretto::ft_transformer;
@@ -237,14 +238,21 @@ TEST_CASE(
     const at::Tensor bars = normalizer.bars();
     CHECK(bars[0].item<int>() == 21);
     CHECK(bars[-1].item<int>() == 89);
-    for (const std::int64_t horizon : {3, 40}) {  // 12 samples, 160 of 69 bars
+    constexpr std::int64_t kEnough = 1 << 20;
+    // 12 samples, 160 of 69 bars, and 160 that have no room for these.
+    for (const auto& [horizon, bytes] : {std::pair{3L, kEnough}, {40L, kEnough}, {40L, 1000L}}) {
       env::Portfolios::Options options;
       options.portfolios = 4;
       options.episode_bars = 10;  // ends within the rollout
       env::Portfolios portfolios(std::make_shared<const env::Market>(market), layout, rules, options);
       const EncoderCalls calls;
-      const agents::Rollout rollout = agents::collect(portfolios, policy, normalizer, horizon, 7, 0, 0, false, 25);
-      CHECK(calls.count() == (horizon == 40 ? 2 * 3 : 3 + 1 + 1));  // 69 bars by 25; steps, values, last values
+      const agents::Rollout rollout =
+          agents::collect(portfolios, policy, normalizer, horizon, 7, 0, 0, false, {25, bytes});
+      if (bytes < kEnough) {
+        CHECK(calls.count() > 40 + 7);  // steps, values of 160 by 25, last values
+      } else {
+        CHECK(calls.count() == (horizon == 40 ? 2 * 3 : 3 + 1 + 1));  // 69 bars by 25; steps, values, last values
+      }
       const agents::Input input = normalizer.input({rollout.account.flatten(0, 1), rollout.bar.flatten()});
       const at::NoGradGuard no_grad;
       const agents::Outputs each = agents::forward(policy, input, false);

@@ -91,6 +91,14 @@ PickleValue trial() {
   return out;
 }
 
+// `number`, `params`, `user_attrs` or `value`, of an Optuna FrozenTrial too.
+PicklePointer trial_attribute(const PickleValue& trial, const std::string& name) {
+  if (PicklePointer value = trial.find(name)) return value;
+  if (PicklePointer value = trial.find("_" + name)) return value;
+  const PicklePointer values = name == "value" ? trial.find("_values") : nullptr;
+  return values == nullptr || values->items.empty() ? nullptr : values->items[0];
+}
+
 }  // namespace
 
 TEST_CASE("pickle: a DeploymentTrial, a FrozenTrial and a SimpleNamespace give number, params and value") {

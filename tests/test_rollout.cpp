@@ -43,8 +43,8 @@ void check_rollout(agents::Distribution distribution, std::int64_t horizon) {
   const agents::Normalizer normalizer(Task::kObservation);
   tests::ClassicEnvironment<Task> environment(options), replay(options);
   const agents::Rollout rollout = agents::collect(environment, policy, normalizer, horizon, 5, 0);
-  REQUIRE(rollout.horizon() == horizon);
-  REQUIRE(rollout.worlds() == 3);
+  REQUIRE(rollout.reward.size(0) == horizon);
+  REQUIRE(rollout.reward.size(1) == 3);
   CHECK_FALSE(rollout.bar.defined());
   int ends = 0;
   const at::Tensor log_std =

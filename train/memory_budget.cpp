@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <new>
 
-#include "platform/atomic_file.h"
 #include "platform/error.h"
 #include "platform/text.h"
 #include "train/device.h"
@@ -16,6 +18,18 @@ namespace ristretto::train {
 namespace {
 
 constexpr std::int64_t kFloat = 4;
+
+// The first number behind `name` in a file of the system's; nothing where there is none.
+std::optional<std::int64_t> number_behind(const std::filesystem::path& file, std::string_view name) {
+  std::ifstream in(file);
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  const std::size_t at = text.find(name);
+  if (at == std::string::npos) return std::nullopt;
+  const std::size_t begin = text.find_first_not_of(" \t", at + name.size());
+  if (begin == std::string::npos) return std::nullopt;
+  return parse_number<std::int64_t>(text.substr(begin, text.find_first_of(" \n", begin) - begin));
+}
+
 // Samples at once on a CPU, as bench/ found them fastest.
 std::int64_t most_on_cpu(agents::Network network) {
   switch (network) {
@@ -45,8 +59,7 @@ std::int64_t bytes_per_sample(const agents::Architecture& a) {
   if (a.network == agents::Network::market_context) {
     // As if every sample had a bar of its own: what is shared is known only when the samples are.
     const ft_transformer::MarketContextShape& c = a.context;
-    const bool feature_tokens = c.tokens == ft_transformer::MarketTokens::feature;
-    const std::int64_t tokens = a.actions * c.lookback * (feature_tokens ? c.features : 1), d = c.d_token;
+    const std::int64_t tokens = c.tokens_of(a.actions), d = c.d_token;
     const std::int64_t queries = 1 + a.actions;
     const std::int64_t block = tokens * d * 2 * (2 + 3 + 2 + 2 + 8) + c.heads * tokens * tokens * 2;
     const std::int64_t read =
@@ -61,23 +74,23 @@ std::int64_t bytes_of_weights(const agents::Architecture& a) {
   return both * kFloat * 4;  // weights, gradients, two moments
 }
 
-std::int64_t free_bytes(c10::Device device) {
-  if (!device.is_cpu()) return free_device_bytes(device);
-  const std::string text = read_file("/proc/meminfo");
-  const std::size_t at = text.find("MemAvailable:");
-  if (at != std::string::npos) {
-    const std::size_t begin = text.find_first_of("0123456789", at);
-    const std::size_t end = text.find_first_not_of("0123456789", begin);
-    if (const auto kib = parse_number<std::int64_t>(std::string_view(text).substr(begin, end - begin)))
-      return *kib * 1024;
-  }
-  return static_cast<std::int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+std::int64_t free_memory(const std::filesystem::path& root) {
+  const auto kib = number_behind(root / "proc/meminfo", "MemAvailable:");
+  const std::int64_t machine =
+      kib ? *kib * 1024 : static_cast<std::int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+  const std::filesystem::path group = root / "sys/fs/cgroup";
+  const auto limit = number_behind(group / "memory.max", ""), used = number_behind(group / "memory.current", "");
+  if (!limit || !used) return machine;
+  // Pages of files count as used there, and are given up when they are needed.
+  const std::int64_t files = number_behind(group / "memory.stat", "\ninactive_file").value_or(0);
+  return std::clamp<std::int64_t>(*limit - *used + files, 0, machine);
 }
 
 std::int64_t budget_bytes(const std::string& text, c10::Device device) {
   constexpr double kShare = 0.85;  // of what is free
-  return text.empty() ? static_cast<std::int64_t>(kShare * static_cast<double>(free_bytes(device)))
-                      : parse_bytes("memory-budget", text);
+  if (!text.empty()) return parse_bytes("memory-budget", text);
+  const std::int64_t free = device.is_cpu() ? free_memory() : free_device_bytes(device);
+  return static_cast<std::int64_t>(kShare * static_cast<double>(free));
 }
 
 std::optional<std::string> out_of_memory(const std::exception& error) {

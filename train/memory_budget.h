@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <exception>
+#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -16,8 +17,9 @@ namespace ristretto::train {
 std::int64_t bytes_per_sample(const agents::Architecture& architecture);
 // Bytes of the weights, their gradients and Adam's moments.
 std::int64_t bytes_of_weights(const agents::Architecture& architecture);
-// What the device reports free now.
-std::int64_t free_bytes(c10::Device device);
+// Bytes of this machine's memory that are free now, or of the container's share where that is less. root: where proc/
+// and sys/ lie.
+std::int64_t free_memory(const std::filesystem::path& root = "/");
 // What fits `budget_bytes` behind the weights, at most batch_size, at least 1; on a CPU no more than runs fastest.
 // Throws Error(usage) where not even one fits.
 std::int64_t micro_batch_of(const agents::Architecture& architecture, std::int64_t batch_size,

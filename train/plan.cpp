@@ -13,6 +13,8 @@
 namespace ristretto::train {
 namespace {
 
+constexpr std::int64_t kContextPart = 4;  // of the memory budget, at most, for bars that are encoded beforehand
+
 // Multiplications and additions of one sample's forward through actor and critic.
 double forward_flops(const agents::Architecture& a) {
   const auto s = static_cast<double>(a.observation), w = static_cast<double>(a.width);
@@ -25,8 +27,7 @@ double forward_flops(const agents::Architecture& a) {
     // The encoder as if nothing were shared: how many bars a rollout meets is not known before it.
     const ft_transformer::MarketContextShape& c = a.context;
     const auto d = static_cast<double>(c.d_token), queries = static_cast<double>(1 + a.actions);
-    const bool feature_tokens = c.tokens == ft_transformer::MarketTokens::feature;
-    const auto tokens = static_cast<double>(a.actions * c.lookback * (feature_tokens ? c.features : 1));
+    const auto tokens = static_cast<double>(c.tokens_of(a.actions));
     const double block = tokens * 24 * d * d + 4 * tokens * tokens * d;
     flops += static_cast<double>(c.blocks) * block + (tokens * 4 + queries * 20) * d * d + 4 * queries * tokens * d;
     flops += 2 * 2 * d * w + 2 * 4 * d * (w + d * queries);
@@ -86,7 +87,8 @@ Plan make_plan(const Settings& settings, c10::Device device, bool predict) {
   if (!settings.run.time_budget.empty()) plan.budget_seconds = *parse_duration(settings.run.time_budget);
   const std::int64_t budget = budget_bytes(settings.run.memory_budget, device);
   plan.micro_batch = micro_batch_of(architecture, std::min(hp.batch_size, plan.samples), budget, device);
-  plan.rollout_rows = micro_batch_of(architecture, plan.samples, budget, device);
+  plan.rollout.rows = micro_batch_of(architecture, plan.samples, budget, device);
+  plan.rollout.context_bytes = std::min(plan.rollout.context_bytes, budget / kContextPart);
   // One forward to act, and in each epoch one forward and a backward of twice its work.
   plan.flops = forward_flops(architecture) * static_cast<double>(plan.samples) *
                (1.0 + 3.0 * static_cast<double>(hp.ppo_epochs));

@@ -37,7 +37,7 @@ constexpr double kMaxGradientNorm = 1;
 constexpr std::int64_t kValidationMask = -1;  // its number: the same features are hidden at every validation
 
 // Bars whose window lies in one segment: [K] int32.
-at::Tensor windows_of(const env::Market& market, int lookback, at::Device device) {
+at::Tensor bars_of(const env::Market& market, int lookback, at::Device device) {
   std::vector<std::int32_t> bars;
   for (const env::Segment& segment : market.segments) {
     for (std::int64_t bar = segment.begin + lookback - 1; bar < segment.end; ++bar) {
@@ -46,22 +46,6 @@ at::Tensor windows_of(const env::Market& market, int lookback, at::Device device
   }
   return at::tensor(bars, at::kInt).to(device);
 }
-
-class Windows {
- public:
-  Windows(const agents::Normalizer& normalizer, const at::Tensor& bars, std::int64_t assets)
-      : normalizer_(normalizer), bars_(bars), assets_(assets) {}
-  std::int64_t count() const { return bars_.size(0); }
-  at::Tensor at(const at::Tensor& index) const {
-    const at::Tensor bars = bars_.index_select(0, index);
-    return normalizer_.input({at::zeros({index.size(0), 1 + assets_}, bars.options().dtype(at::kFloat)), bars}).windows;
-  }
-
- private:
-  const agents::Normalizer& normalizer_;
-  at::Tensor bars_;
-  std::int64_t assets_;
-};
 
 at::Tensor hidden_of(const at::Tensor& windows, double share, std::uint64_t seed, std::int64_t number,
                      std::int64_t first) {
@@ -105,8 +89,8 @@ PretrainResult pretrain(const Settings& settings, const Data& data, const Pretra
   const agents::Normalizer normalizer(train, data.layout,
                                       {at::zeros({account}, at::kDouble), at::ones({account}, at::kDouble), 1},
                                       architecture.network);
-  const Windows seen(normalizer, windows_of(train, data.layout.lookback, device), shape.assets);
-  const Windows unseen(normalizer, windows_of(validation, data.layout.lookback, device), shape.assets);
+  const at::Tensor seen = bars_of(train, data.layout.lookback, device);
+  const at::Tensor unseen = bars_of(validation, data.layout.lookback, device);
 
   Weights weights;
   const at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(seed);
@@ -119,14 +103,13 @@ PretrainResult pretrain(const Settings& settings, const Data& data, const Pretra
   const auto validate = [&] {
     const at::NoGradGuard no_gradients;
     at::Tensor sum = at::zeros({}, at::TensorOptions().device(device));
-    for (std::int64_t begin = 0; begin < unseen.count(); begin += kWindows) {
-      const std::int64_t count = std::min(kWindows, unseen.count() - begin);
-      const at::Tensor windows =
-          unseen.at(at::arange(begin, begin + count, at::TensorOptions(at::kLong).device(device)));
+    for (std::int64_t begin = 0; begin < unseen.size(0); begin += kWindows) {
+      const std::int64_t count = std::min(kWindows, unseen.size(0) - begin);
+      const at::Tensor windows = normalizer.windows(unseen.narrow(0, begin, count));
       const at::Tensor hidden = hidden_of(windows, options.masked, seed, kValidationMask, begin);
       sum += ft_transformer::reconstruction_loss(weights, shape, windows, hidden) * static_cast<double>(count);
     }
-    return sum.item<double>() / static_cast<double>(unseen.count());
+    return sum.item<double>() / static_cast<double>(unseen.size(0));
   };
 
   const Stopwatch watch;
@@ -137,15 +120,16 @@ PretrainResult pretrain(const Settings& settings, const Data& data, const Pretra
   result.ended = "epochs";
   std::int64_t step = 0;
   for (std::int64_t epoch = 1; epoch <= options.epochs; ++epoch) {
-    const at::Tensor order = env::permutation(seen.count(), seed, epoch, device);
+    const at::Tensor order = env::permutation(seen.size(0), seed, epoch, device);
     at::Tensor sum = at::zeros({}, at::TensorOptions().device(device));
     std::int64_t steps = 0;
     bool stop = false;
-    for (std::int64_t begin = 0; begin < seen.count(); begin += kWindows, ++step) {
+    for (std::int64_t begin = 0; begin < seen.size(0); begin += kWindows, ++step) {
       result.signal = interrupt_requested();
       stop = result.signal != 0 || (budget > 0 && watch.seconds() >= budget);
       if (stop) break;
-      const at::Tensor windows = seen.at(order.narrow(0, begin, std::min(kWindows, seen.count() - begin)));
+      const at::Tensor windows =
+          normalizer.windows(seen.index_select(0, order.narrow(0, begin, std::min(kWindows, seen.size(0) - begin))));
       optimizer.zero_gradients();
       const at::Tensor loss = ft_transformer::reconstruction_loss(weights, shape, windows,
                                                                   hidden_of(windows, options.masked, seed, step, 0));

@@ -69,7 +69,7 @@ Trainer::Trainer(const Settings& settings, const env::Market& train, std::filesy
       tell(background, text);
     }
   }
-  if (!directory.empty()) std::filesystem::create_directories(directory / "checkpoint");
+  if (!directory.empty()) std::filesystem::create_directories(directory / kCheckpointDirectory);
   state_ = std::make_unique<State>(settings, train, train.to(device, at::kFloat), device, std::move(directory),
                                    std::move(validate), profile, background, group);
 }
@@ -138,6 +138,12 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
     return std::floor(by_steps() / kValidationShare) + std::floor(by_time() / kValidationShare);
   };
   double last_part = part();
+  const auto save = [&] {
+    s.profile.enter("checkpoint");
+    s.save();
+    since_checkpoint.restart();
+    s.profile.enter("other");
+  };
   const auto validate_and_save = [&] {
     if (s.validate && validated_at != s.iteration) {
       last_part = part();
@@ -147,10 +153,7 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
       validated_at = s.iteration;
       since_validation.restart();
     }
-    s.profile.enter("checkpoint");
-    s.save();
-    since_checkpoint.restart();
-    s.profile.enter("other");
+    save();
   };
 
   // An update that is under way ends at its next minibatch when the time is up or a signal came.
@@ -191,10 +194,7 @@ Outcome Trainer::run(double seconds_left, double validations_after) {
     if (validation_due) {
       validate_and_save();
     } else if (since_checkpoint.seconds() >= kCheckpointSeconds) {
-      s.profile.enter("checkpoint");
-      s.save();
-      since_checkpoint.restart();
-      s.profile.enter("other");
+      save();
     }
   }
   if (signal == 0) signal = signal_now();

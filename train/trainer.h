@@ -12,6 +12,7 @@
 #include "agents/normalizer.h"
 #include "agents/policy.h"
 #include "agents/ppo.h"
+#include "agents/rollout.h"
 #include "env/environment.h"
 #include "platform/error.h"
 #include "release/start.h"
@@ -21,19 +22,21 @@
 
 namespace ristretto::train {
 
+inline constexpr const char* kCheckpointDirectory = "checkpoint";  // of a run
+
 // What a run will do and what it will take, before it begins.
 struct Plan {
   std::int64_t portfolios = 0, horizon = 0;
   std::int64_t samples = 0;          // environment steps of one iteration
   std::int64_t optimizer_steps = 0;  // of one iteration, without early stops
   std::int64_t micro_batch = 0;
-  std::int64_t rollout_rows = 0;  // observations that a network sees at once in a rollout
-  std::int64_t steps = 0;         // environment steps wanted
-  std::int64_t iterations = 0;    // to reach them
-  double budget_seconds = 0;      // 0: none
-  double flops = 0;               // of one iteration, multiply and add counted as two
-  double rate = 0;                // flops a second that the networks reached, measured
-  double predicted_seconds = 0;   // of one iteration, from the two
+  agents::RolloutMemory rollout;
+  std::int64_t steps = 0;        // environment steps wanted
+  std::int64_t iterations = 0;   // to reach them
+  double budget_seconds = 0;     // 0: none
+  double flops = 0;              // of one iteration, multiply and add counted as two
+  double rate = 0;               // flops a second that the networks reached, measured
+  double predicted_seconds = 0;  // of one iteration, from the two
   // Iterations that the budget holds after `used_seconds`, by the prediction; all of them where there is no budget.
   std::int64_t affordable_iterations(double used_seconds) const;
 };

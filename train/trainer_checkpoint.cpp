@@ -87,11 +87,11 @@ void Trainer::State::save() {
   for (const RunRow& row : run_table()) {
     if (!row.resumable) checkpoint.fields[str("run/", row.name)] = text_of(settings.run, row);
   }
-  agents::write_checkpoint(directory / "checkpoint", checkpoint);
+  agents::write_checkpoint(directory / kCheckpointDirectory, checkpoint);
 }
 
 agents::Checkpoint Trainer::State::restore_networks() {
-  agents::Checkpoint checkpoint = agents::read_checkpoint(directory / "checkpoint");
+  agents::Checkpoint checkpoint = agents::read_checkpoint(directory / kCheckpointDirectory);
   const auto field = [&](const std::string& name) -> const std::string& {
     const auto found = checkpoint.fields.find(name);
     if (found == checkpoint.fields.end()) {

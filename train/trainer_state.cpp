@@ -206,12 +206,8 @@ Scalars Trainer::State::iterate(double fraction_done, const std::function<bool()
   const Stopwatch watch;
   agents::Rollout rollout =
       agents::collect(environment, policy, normalizer, plan.horizon, static_cast<std::uint64_t>(settings.run.seed),
-                      iteration * plan.horizon, first_portfolio(), ppo.settings().bf16, plan.rollout_rows);
-  const bool bad_action = [&] {
-    RECORD_USER_SCOPE("waiting");
-    return environment.take_bad_action();
-  }();
-  if (any(bad_action)) {
+                      iteration * plan.horizon, first_portfolio(), ppo.settings().bf16, plan.rollout);
+  if (any(environment.take_bad_action())) {
     throw Diverged(str("the policy gave an action that is not finite at iteration ", iteration + 1),
                    "the last good checkpoint is kept; a smaller --learning-rate or --max-grad-norm may help");
   }
