@@ -102,6 +102,26 @@ void remove_tree(const fs::path& directory) {
   fs::remove(directory);
 }
 
+std::int64_t bytes_below(const fs::path& directory) {
+  std::int64_t sum = 0;
+  if (!fs::exists(directory)) return 0;
+  std::error_code gone;  // what another retrain has just moved
+  const auto end = fs::recursive_directory_iterator();
+  for (auto entry = fs::recursive_directory_iterator(directory, gone); !gone && entry != end; entry.increment(gone)) {
+    std::error_code ignored;
+    if (!entry->is_regular_file(ignored) || entry->is_symlink(ignored)) continue;
+    const std::uintmax_t size = entry->file_size(ignored);
+    if (!ignored) sum += static_cast<std::int64_t>(size);
+  }
+  return sum;
+}
+
+void remove_from_read_only(const fs::path& file) {
+  set_mode(file.parent_path(), kOpenDirectoryMode);
+  fs::remove(file);
+  set_mode(file.parent_path(), kDirectoryMode);
+}
+
 void move_tree(const fs::path& from, const fs::path& to) {
   if (std::rename(from.c_str(), to.c_str()) == 0) return;
   if (errno != EXDEV) fail(from, str("moved to ", to.string()), errno);

@@ -2,6 +2,7 @@
 // the path and the system's reason.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 
 namespace ristretto::release {
@@ -16,6 +17,10 @@ void require_own(const std::filesystem::path& directory);
 void make_read_only(const std::filesystem::path& directory);
 // Removes a directory and all in it, read-only or not; nothing where it is absent.
 void remove_tree(const std::filesystem::path& directory);
+// Of all files below; 0 where there is no such directory.
+std::int64_t bytes_below(const std::filesystem::path& directory);
+// Removes a file, absent or not, of a directory that is read-only afterwards.
+void remove_from_read_only(const std::filesystem::path& file);
 // Files and their modes; directories that can be written, whatever those of `from` are. Throws Error(failed).
 void copy_tree(const std::filesystem::path& from, const std::filesystem::path& to);
 // Renames, or where `from` is on another file system copies and then removes; hard links stay links. `to` must not

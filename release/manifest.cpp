@@ -14,7 +14,6 @@ namespace ristretto::release {
 namespace {
 
 constexpr std::size_t kManifestLimitBytes = std::size_t{256} << 20;
-const std::string kTraining = "training/";
 
 // Runs `read` on a section; what nlohmann throws about its fields becomes an Error that names the file.
 template <class Read>
@@ -147,7 +146,8 @@ env::Layout layout_of(const Json& section, const std::string& origin) {
     exponents.at("stocks").get_to(layout.scales.stocks_exp);
     exponents.at("tech").get_to(layout.scales.tech_exp);
     const auto names = section.at("names").get<std::vector<std::string>>();
-    if (names != layout.names()) {
+    // The count first: small files may ask for names without end.
+    if (layout.lookback < 1 || layout.size() != static_cast<std::int64_t>(names.size()) || names != layout.names()) {
       throw Error(Fault::incompatible, str(origin, ": the layout's ", names.size(),
                                            " names are not those that its assets, features and lookback give (",
                                            layout.size(), " columns)"));
@@ -279,7 +279,7 @@ void require_files(const std::filesystem::path& directory, const Json& manifest)
     for (const auto& [name, entry] : expected.items()) {
       const auto file = found.find(name);
       if (file == found.end()) {
-        if (name.starts_with(kTraining)) continue;
+        if (name.starts_with(str(kTrainingDirectory, "/"))) continue;
         throw Error(Fault::incompatible, str(origin, ": ", name, " is missing, though the manifest lists it"));
       }
       const std::string hash = entry.at("sha256"), found_hash = file->at("sha256");

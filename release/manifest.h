@@ -18,6 +18,7 @@ using Json = nlohmann::ordered_json;
 
 inline constexpr int kSchemaVersion = 1;
 inline constexpr const char* kManifest = "manifest.json";
+inline constexpr const char* kTrainingDirectory = "training";
 
 // None is null.
 Json json_of(const agents::Value& value);

@@ -2,14 +2,19 @@
 // deployments/NAME whole (deployments.md, "Promotion").
 #include <algorithm>
 #include <cstring>
+#include <set>
 
+#include "agents/checkpoint.h"
 #include "platform/atomic_file.h"
 #include "platform/clock.h"
 #include "platform/error.h"
+#include "platform/file_fault.h"
 #include "platform/lock.h"
+#include "platform/log.h"
 #include "platform/text.h"
 #include "release/deployment.h"
 #include "release/directories.h"
+#include "release/start.h"
 #include "release/versions.h"
 
 namespace ristretto::release {
@@ -34,13 +39,15 @@ Json json_or_null(const std::optional<std::string>& text) { return text ? Json(*
 // Holds the lock of one name. Constructing it finishes or removes what killed runs left.
 class VersionStore::Change {
  public:
-  Change(VersionStore& store, const std::string& name, const std::string& purpose)
+  // spared: the version that is about to be served.
+  Change(VersionStore& store, const std::string& name, const std::string& purpose, const std::string& spared = "")
       : store_(store),
         name_(name),
         versions_(store.versions_of(name)),
         lock_((make_directories(versions_), versions_ / kLock), purpose, store.options_.lock_wait_seconds) {
     remove_leftovers();
     settle();
+    trim(spared);
   }
 
   void adopt() {
@@ -201,6 +208,37 @@ class VersionStore::Change {
            "in service without a record: the process that put it there died before it wrote one", Json::array());
   }
 
+  // What a training goes on from is kept of the newest version that has it, of what is or was served, and of `spared`
+  // (deployments.md, "On disk"): it is two thirds of an MLP's version. The evidence beside it stays, for a later
+  // promotion, and adopted directories as they are.
+  void trim(const std::string& spared) {
+    if (store_.linked_but_gone(name_)) return;
+    std::set<std::string> kept = store_.reachable(name_);
+    kept.insert(spared);
+    const std::vector<std::string> all = store_.ids(name_);
+    const auto newest = std::find_if(all.rbegin(), all.rend(), [&](const std::string& id) {
+      return fs::exists(versions_ / id / kTrainingDirectory / agents::kCheckpointFile);
+    });
+    if (newest != all.rend()) kept.insert(*newest);
+    for (const std::string& id : all) {
+      const fs::path training = versions_ / id / kTrainingDirectory;
+      if (!fs::is_directory(training) || fs::exists(versions_ / (id + kManifestSuffix))) continue;
+      try {
+        // Where a process died in here.
+        const bool open = (fs::status(training).permissions() & fs::perms::owner_write) != fs::perms::none;
+        if (open) make_read_only(training);
+        if (kept.count(id) > 0) continue;
+        for (const char* file : {agents::kCheckpointFile, kStartFile}) {
+          if (!fs::exists(training / file)) continue;
+          step("trim");
+          remove_from_read_only(training / file);
+        }
+      } catch (const std::exception& error) {  // another user's: that costs room, and is no reason against a change
+        log::warning("versions", message_of(error));
+      }
+    }
+  }
+
   VersionStore& store_;
   std::string name_;
   fs::path versions_;
@@ -226,7 +264,7 @@ std::string VersionStore::publish(const std::string& name, const fs::path& stage
 void VersionStore::serve(const std::string& name, const std::string& version,
                          const std::optional<std::string>& expected, const std::string& reason, const Json& gates) {
   const std::string id = find(name, version);
-  Change change(*this, name, "promote");
+  Change change(*this, name, "promote", id);
   change.adopt();
   const auto now = served(name);
   if (now == id) return;  // also where a process died behind the switch and is asked again
@@ -260,6 +298,10 @@ std::string VersionStore::before(const std::string& name) const {
   return "";
 }
 
+std::set<std::string> VersionStore::reachable(const std::string& name) const {
+  return {served(name).value_or(""), before(name), served_until_now(name)};
+}
+
 std::string VersionStore::served_until_now(const std::string& name) const {
   std::string previous;
   for (const Json& event : history(name)) {
@@ -288,7 +330,7 @@ std::string VersionStore::rollback(const std::string& name, const std::optional<
   const bool gone = linked_but_gone(name).has_value();
   // A directory from before the versions stays as it is where nothing can take its place; a change makes the name's.
   if (gone || slot(name).kind != Slot::Kind::version) rollback_target(name, to);
-  Change change(*this, name, "rollback");
+  Change change(*this, name, "rollback", to ? find(name, *to) : std::string());
   const std::string target = rollback_target(name, to);
   if (!gone) change.adopt();
   change.serve("rollback", target, reason, Json::array());
@@ -299,20 +341,14 @@ std::vector<std::string> VersionStore::prune(const std::string& name, std::int64
   if (ids(name).empty()) return {};
   const auto removable = [&] {
     const std::vector<Version> all = list(name);
-    // What a rollback leads back to, and what served until the last change: after a rollback these are two.
-    const std::string previous = before(name), until_now = served_until_now(name);
-    std::string parent;
+    std::set<std::string> kept = reachable(name);
     for (const Version& version : all) {
-      if (version.served) parent = version.parent;
+      if (version.served) kept.insert(version.parent);
     }
     std::vector<std::string> ids;
     for (std::size_t k = 0; k < all.size(); ++k) {
       const bool newest = static_cast<std::int64_t>(all.size() - k) <= keep;
-      if (newest || all[k].served || all[k].id == parent || all[k].id == previous || all[k].id == until_now ||
-          all[k].status == "proven") {
-        continue;
-      }
-      ids.push_back(all[k].id);
+      if (!newest && kept.count(all[k].id) == 0 && all[k].status != "proven") ids.push_back(all[k].id);
     }
     return ids;
   };

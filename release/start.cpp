@@ -19,7 +19,6 @@ namespace fs = std::filesystem;
 using agents::MomentPair;
 using ft_transformer::Weights;
 
-constexpr const char* kFile = "start.safetensors";
 constexpr const char* kVersionField = "start_version";
 constexpr const char* kVersion = "1";
 
@@ -150,11 +149,11 @@ Start start_of(const Model& model) {
   start.unseen_from = unseen_from(model);
   const Weights actor = trained_of(agents::actor_template(start.architecture));
   const Weights critic = trained_of(agents::critic_template(start.architecture));
-  const fs::path training = model.path / "training";
+  const fs::path training = model.path / kTrainingDirectory;
   try {
-    if (fs::exists(training / kFile)) {
-      read_converted(training / kFile, start, actor, critic);
-    } else if (fs::exists(training / "checkpoint.safetensors")) {
+    if (fs::exists(training / kStartFile)) {
+      read_converted(training / kStartFile, start, actor, critic);
+    } else if (fs::exists(training / agents::kCheckpointFile)) {
       read_own(training, start, actor, critic);
     } else {
       start.actor_moments = adam_of(model.path / "act_optim.pth", actor);
@@ -204,13 +203,13 @@ void write_start(const fs::path& directory, const Start& start) {
     add(arrays, str(prefix, "_second/"), (*pair)->second);
   }
   if (arrays.empty()) return;
-  fs::create_directories(directory / "training");
+  fs::create_directories(directory / kTrainingDirectory);
   const std::map<std::string, std::string> fields = {
       {kVersionField, kVersion},
       {"layout_hash", hash_of(start.layout)},
       {"critic_normalized", start.critic_normalized ? "true" : "false"},
       {"moments_normalized", start.moments_normalized ? "true" : "false"}};
-  write_file_atomically(directory / "training" / kFile, formats::write_safetensors(arrays, fields));
+  write_file_atomically(directory / kTrainingDirectory / kStartFile, formats::write_safetensors(arrays, fields));
 }
 
 }  // namespace ristretto::release

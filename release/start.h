@@ -11,6 +11,8 @@
 
 namespace ristretto::release {
 
+inline constexpr const char* kStartFile = "start.safetensors";
+
 struct Start {
   std::filesystem::path source;
   agents::Architecture architecture;

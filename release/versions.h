@@ -1,4 +1,5 @@
-// Versions of a deployment: written once, never changed, one of them served (deployments.md, "Promotion", "On disk").
+// Versions of a deployment: written once, never changed but for what a training goes on from (publish), one of them
+// served (deployments.md, "Promotion", "On disk").
 //
 //   deployments/NAME                               a relative link to the version that is served
 //   deployments/.versions/NAME/NNNN-<sha12>/       a version: 0555; its files' hash ends its name
@@ -12,6 +13,7 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -93,7 +95,8 @@ class VersionStore {
   std::optional<std::string> adopt(const std::string& name);
   // Moves a directory written by stage() in as the next version and returns its id. It is not served. Before, leftovers
   // of killed runs are removed and a plain directory is adopted. Throws Error(incompatible) where it does not verify,
-  // also from its final place (it is removed then).
+  // also from its final place (it is removed then). What a training goes on from (training/) stays in the newest
+  // version and in what is or was served; each change of a name removes it from its others.
   std::string publish(const std::string& name, const std::filesystem::path& staged, const Publication& publication);
   // Re-verifies the version and puts it in service. `expected`: what it was judged against (nothing: an empty slot).
   // Throws Error(refused) where something else is served by now, Error(incompatible) where the version does not verify.
@@ -107,9 +110,8 @@ class VersionStore {
   // What was served when the version that is served now was put in service; "" for none.
   std::string before(const std::string& name) const;
   // Removes all but the newest `keep` versions, what is served, its parent, what was served before (what a rollback
-  // leads to, and until the last change) and what is proven;
-  // the only way in which a version is ever removed. Returns their ids, oldest first; dry_run: the same, and nothing is
-  // changed.
+  // leads to, and until the last change) and what is proven; the only way in which a version is ever removed. Returns
+  // their ids, oldest first; dry_run: the same, and nothing is changed.
   std::vector<std::string> prune(const std::string& name, std::int64_t keep, bool dry_run);
   // Records that a candidate was refused; `version` is null for one that was not published.
   void refuse(const std::string& name, const std::optional<std::string>& version, const std::string& reason,
@@ -124,6 +126,9 @@ class VersionStore {
   std::optional<std::string> linked_but_gone(const std::string& name) const;
   std::string published_as(const std::string& name, const std::string& version) const;  // a status; "" for none
   std::string served_until_now(const std::string& name) const;                          // "" for none
+  // What is served, what a rollback leads back to, and what served until the last change: after a rollback these
+  // differ.
+  std::set<std::string> reachable(const std::string& name) const;
 
   std::filesystem::path root_;
   StoreOptions options_;

@@ -56,6 +56,14 @@ TEST_CASE("manifest: a layout whose names contradict its parts is refused, and s
   Json layout = section_of(small_layout());
   layout["names"][1] = "holding:ETH/USD";
   CHECK_THROWS_WITH_AS(layout_of(layout, "test"), doctest::Contains("are not those"), Error);
+  // As damage, so that what is served with it is replaced; and before a name is made, for these would be 250 million.
+  for (const int lookback : {0, -1, 1000}) {
+    layout = section_of(small_layout());
+    layout["lookback"] = lookback;
+    layout["assets"] = layout["features"] = std::vector<std::string>(500, "a");
+    CAPTURE(lookback);
+    CHECK_THROWS_WITH_AS(layout_of(layout, "test"), doctest::Contains("are not those"), Error);
+  }
   layout.erase("names");
   CHECK_THROWS_WITH_AS(layout_of(layout, "file.json"), doctest::Contains("file.json: the section 'layout'"), Error);
   CHECK_THROWS_WITH_AS(architecture_of({{"network", "rnn"}}, "test"), doctest::Contains("'rnn'"), Error);

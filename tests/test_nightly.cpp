@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "agents/checkpoint.h"
 #include "beatable_fixture.h"
 #include "platform/atomic_file.h"
 #include "platform/clock.h"
@@ -130,6 +131,24 @@ TEST_CASE("nightly: what has new bars is retrained and judged on the old hold-ou
   CHECK(page.find("href=\"../../model_0") != std::string::npos);
   CHECK(page.find("file://") == std::string::npos);
   CHECK(place.store().check("model_0").empty());
+
+  // The night after makes room: what was published needs no checkpoint any more.
+  const auto checkpoints = [&](const nlohmann::json& model) {
+    std::size_t count = 0;
+    const auto run = place.directory.path / model["run"].get<std::string>();
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(run)) {
+      count += entry.path().filename() == agents::kCheckpointFile ? 1 : 0;
+    }
+    return count;
+  };
+  const auto models = place.document["models"];
+  for (const auto& model : models) CHECK(checkpoints(model) > 0);
+  REQUIRE(place.run(small_night("bars")) == 0);
+  CHECK(place.document["models"][0]["state"] == "not due");
+  for (const auto& model : models) {
+    CHECK(checkpoints(model) == 0);
+    CHECK(std::filesystem::exists(model["report"].get<std::string>()));
+  }
 }
 
 TEST_CASE("nightly: trials that a night adds to a study are measured on splits as its own are") {

@@ -11,6 +11,7 @@
 #include <random>
 #include <thread>
 
+#include "agents/checkpoint.h"
 #include "agents/policy.h"
 #include "env/layout.h"
 #include "platform/atomic_file.h"
@@ -18,6 +19,7 @@
 #include "platform/error.h"
 #include "platform/lock.h"
 #include "release/sha256.h"
+#include "release/start.h"
 #include "release/versions.h"
 #include "release_fixture.h"
 
@@ -153,6 +155,68 @@ TEST_CASE("versions: a second version has the first as parent, and rollback goes
   CHECK(last["reason"] == "it was not the model");
   CHECK(parse_utc(last["time"].get<std::string>()).has_value());
   CHECK((fault_of([&] { store.rollback(kName, "7", ""); }) == Fault::usage));
+}
+
+TEST_CASE("versions: what a training goes on from stays in the newest version and in what is or was served") {
+  const Scratch scratch;
+  VersionStore store(scratch / "deployments");
+  const auto publish = [&](double tag, const std::optional<std::string>& champion) {
+    const fs::path directory = scratch / "staged";
+    fs::create_directories(directory / kTrainingDirectory);
+    for (const char* file : {agents::kCheckpointFile, kStartFile, "evidence.json"}) {
+      std::ofstream(directory / kTrainingDirectory / file) << tag;
+    }
+    stage(small_content(agents::Network::mlp, tag), directory);
+    return store.publish(kName, directory, {champion, "unproven", Json::array()});
+  };
+  const auto kept = [&](const std::string& id) {
+    const fs::path training = store.path_of(kName, id) / kTrainingDirectory;
+    CHECK(fs::exists(training / "evidence.json"));
+    CHECK(mode_of(training) == 0555);
+    CHECK(fs::exists(training / agents::kCheckpointFile) == fs::exists(training / kStartFile));
+    return fs::exists(training / kStartFile);
+  };
+  const std::string first = publish(0.25, std::nullopt);
+  store.serve(kName, first, std::nullopt, "a test");
+  const std::string second = publish(0.5, first), third = publish(0.75, first);
+  CHECK(kept(second));  // until the next change
+  store.refuse(kName, third, "a test");
+  CHECK(kept(first));
+  CHECK_FALSE(kept(second));
+  CHECK(kept(third));
+  CHECK(store.check(kName).empty());
+
+  store.serve(kName, third, first, "a test");
+  const std::string fourth = publish(0.875, third);
+  store.serve(kName, fourth, third, "a test");
+  CHECK(kept(first));  // until the next change
+  store.settle(kName);
+  CHECK_FALSE(kept(first));
+  CHECK(kept(third));  // a rollback leads there
+  CHECK(kept(fourth));
+  CHECK(store.check(kName).empty());
+
+  // A process that died in the midst left it open.
+  fs::permissions(store.path_of(kName, first) / kTrainingDirectory, fs::perms{0755});
+  CHECK_FALSE(store.check(kName).empty());
+  CHECK(store.rollback(kName, first, "a test") == first);
+  CHECK_FALSE(kept(first));
+  CHECK(kept(fourth));
+  CHECK(store.check(kName).empty());
+}
+
+TEST_CASE("versions: the newest version that a training can go on from stays one where a later one has nothing") {
+  const Scratch scratch;
+  VersionStore store(scratch / "deployments");
+  const std::string first = promote(store, scratch, 0.25);
+  const fs::path directory = scratch / "staged";
+  fs::create_directories(directory / kTrainingDirectory);
+  std::ofstream(directory / kTrainingDirectory / agents::kCheckpointFile) << "a";
+  stage(small_content(agents::Network::mlp, 0.5), directory);
+  const std::string second = store.publish(kName, directory, {first, "unproven", Json::array()});
+  promote(store, scratch, 0.75);
+  store.settle(kName);
+  CHECK(fs::exists(store.path_of(kName, second) / kTrainingDirectory / agents::kCheckpointFile));
 }
 
 TEST_CASE("versions: a version judged a second time rolls back to what it replaced, which prune leaves") {

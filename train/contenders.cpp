@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 
+#include "agents/checkpoint.h"
 #include "env/random.h"
 #include "evaluation/metrics.h"
 #include "platform/atomic_file.h"
@@ -105,7 +106,7 @@ std::vector<Contender> train_contenders(const std::vector<Resolved>& trials, std
           count == 1 ? directory : directory / str(kTrialRun, trial + 1, "-seed-", settings.run.seed);
       const std::filesystem::path finished = run / kFinished;
       const bool had_ended = std::filesystem::exists(finished);  // before the process died: it has had its time
-      const bool resumed = std::filesystem::exists(run / "checkpoint" / "checkpoint.safetensors");
+      const bool resumed = std::filesystem::exists(run / kCheckpointDirectory / agents::kCheckpointFile);
       std::filesystem::create_directories(run);
       const auto lock = std::make_shared<const FileLock>(run / ".lock", "retrain, in " + run.string());
       if (!resumed) write_origin(run, trials[trial], settings, *data, static_cast<std::int64_t>(count));

@@ -1,9 +1,12 @@
 #include "train/night_work.h"
 
 #include <algorithm>
+#include <set>
 
+#include "agents/hyperparameters.h"
 #include "platform/clock.h"
 #include "platform/error.h"
+#include "platform/log.h"
 #include "platform/text.h"
 #include "release/ledger.h"
 #include "release/versions.h"
@@ -17,6 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kGrownHoldout = 1.25;  // times the settings' share of the bars
+constexpr std::size_t kNamesShown = 5;
 
 // Where the newest version's hold-out was cut: later bars have trained nothing of this name.
 std::string holdout_of(const release::VersionStore& store, const std::string& name) {
@@ -48,6 +52,24 @@ std::vector<Resolved> trials_of(const NightlyRequest& request, const std::option
 
 }  // namespace
 
+void warn_of_fixed(const std::vector<Given>& given, bool of_study) {
+  std::vector<std::string> names;
+  std::set<std::string> places;
+  for (const Given& entry : given) {
+    if (entry.source == "command line" || (entry.name != "seed" && agents::find_row(entry.name) == nullptr)) continue;
+    names.push_back(entry.name);
+    places.insert(entry.source.substr(0, entry.source.rfind(':')));
+  }
+  if (names.empty()) return;
+  const std::size_t more = names.size() - std::min(names.size(), kNamesShown);
+  names.resize(names.size() - more);
+  log::warning("nightly", str(join(names, ", "), more > 0 ? str(" and ", more, " more") : std::string(), " (",
+                              join({places.begin(), places.end()}, ", "),
+                              ") will be the same for every model and every night, in place of ",
+                              of_study ? "the study's" : "each deployment's own",
+                              " hyperparameters and a new seed; leave out what is not meant so"));
+}
+
 bool pins_holdout(const std::vector<Given>& given) {
   return std::any_of(given.begin(), given.end(), [](const Given& entry) { return entry.name == "holdout_from"; });
 }
@@ -59,7 +81,9 @@ std::string holdout_from(const NightlyRequest& request, const std::optional<Stud
   if (const auto last = last_judgement(request, name); from.empty() && last) {
     from = iso_utc(last->holdout_from.value_or(last->first_bar));
   }
-  Settings settings = trials_of(request, source, given, name)[0].settings;
+  std::optional<fs::path> deployment;
+  if (!source) deployment = request.deployments / name;
+  Settings settings = resolve(source, deployment, given).settings;
   settings.run.pretrained.clear();  // it may not have seen this cut's hold-out, and only the share is asked
   const Data data = load_data(settings);
   if (from.empty()) return iso_utc(data.splits.holdout_from);

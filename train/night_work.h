@@ -11,6 +11,10 @@
 
 namespace ristretto::train {
 
+// Warns of hyperparameters and a seed that hold for all models and nights: a file of settings or a variable is often
+// written for something else than the night.
+void warn_of_fixed(const std::vector<Given>& given, bool of_study);
+
 bool pins_holdout(const std::vector<Given>& given);
 
 // Where this night's hold-out of a model begins; empty: where the user put it. Where the last one began, so that it is

@@ -1,15 +1,8 @@
 #include "train/nightly.h"
 
 #include <algorithm>
-#include <chrono>
-#include <condition_variable>
-#include <functional>
-#include <mutex>
 #include <set>
-#include <stop_token>
-#include <thread>
 
-#include "agents/hyperparameters.h"
 #include "platform/atomic_file.h"
 #include "platform/clock.h"
 #include "platform/error.h"
@@ -18,7 +11,9 @@
 #include "platform/lock.h"
 #include "platform/log.h"
 #include "platform/text.h"
+#include "platform/ticker.h"
 #include "release/versions.h"
+#include "train/night_room.h"
 #include "train/night_work.h"
 #include "train/nightly_journal.h"
 #include "train/retrain.h"
@@ -36,89 +31,6 @@ constexpr double kLeastSeconds = 20;              // of a retrain that is begun:
 constexpr std::int64_t kAttempts = 2;             // at what kills the process
 constexpr std::int64_t kLateSeconds = 12 * 3600;  // after a night's beginning the next one is due
 constexpr std::chrono::seconds kTick{5};
-constexpr std::size_t kNamesShown = 5;
-
-// Calls `tick` now and then from a thread of its own, until its end.
-class Ticker {
- public:
-  explicit Ticker(std::function<void()> tick)
-      : thread_([this, tick = std::move(tick)](const std::stop_token& stop) {
-          std::unique_lock lock(mutex_);
-          const auto stopping = [&] { return stop.stop_requested(); };
-          while (!changed_.wait_for(lock, stop, kTick, stopping)) tick();
-        }) {}
-
- private:
-  std::mutex mutex_;
-  std::condition_variable_any changed_;
-  std::jthread thread_;  // last: it uses what stands above
-};
-
-std::int64_t bytes_below(const fs::path& directory) {
-  std::int64_t sum = 0;
-  if (!fs::exists(directory)) return 0;
-  std::error_code gone;  // what another retrain has just moved
-  const auto end = fs::recursive_directory_iterator();
-  for (auto entry = fs::recursive_directory_iterator(directory, gone); !gone && entry != end; entry.increment(gone)) {
-    std::error_code ignored;
-    if (!entry->is_regular_file(ignored) || entry->is_symlink(ignored)) continue;
-    const std::uintmax_t size = entry->file_size(ignored);
-    if (!ignored) sum += static_cast<std::int64_t>(size);
-  }
-  return sum;
-}
-
-// A file of settings or a variable is often written for something else than the night.
-void warn_of_fixed(const std::vector<Given>& given, bool of_study) {
-  std::vector<std::string> names;
-  std::set<std::string> places;
-  for (const Given& entry : given) {
-    if (entry.source == "command line" || (entry.name != "seed" && agents::find_row(entry.name) == nullptr)) continue;
-    names.push_back(entry.name);
-    places.insert(entry.source.substr(0, entry.source.rfind(':')));
-  }
-  if (names.empty()) return;
-  const std::size_t more = names.size() - std::min(names.size(), kNamesShown);
-  names.resize(names.size() - more);
-  log::warning("nightly", str(join(names, ", "), more > 0 ? str(" and ", more, " more") : std::string(), " (",
-                              join({places.begin(), places.end()}, ", "),
-                              ") will be the same for every model and every night, in place of ",
-                              of_study ? "the study's" : "each deployment's own",
-                              " hyperparameters and a new seed; leave out what is not meant so"));
-}
-
-// The version that was published of this run.
-std::optional<release::Version> version_of(const release::VersionStore& store, const ModelNight& model) {
-  const std::string label = fs::path(model.run).filename().string();
-  for (const release::Version& version : store.list(model.name)) {
-    std::optional<Json> manifest;
-    try {
-      manifest = release::read_manifest(version.path);
-    } catch (const Error&) {
-      continue;  // damaged: not ours to judge here
-    }
-    if (manifest && release::text_at(*manifest, "/training/candidate") == label) return version;
-  }
-  return std::nullopt;
-}
-
-// What a killed process published of this run, put where its verdict says.
-std::optional<Ending> published(release::VersionStore& store, const ModelNight& model) {
-  const auto version = version_of(store, model);
-  if (!version) return std::nullopt;
-  Ending ending{version->id, version->status, "", version->served, false};
-  for (const Json& event : store.history(model.name)) {
-    const std::string kind = release::text_field(event, "event");
-    if (release::text_field(event, "version") != version->id || (kind != "refusal" && kind != "promotion")) continue;
-    ending.reason = release::text_field(event, "reason");
-    return ending;
-  }
-  const auto champion = version->parent.empty() ? std::nullopt : std::optional(version->parent);
-  const bool passed = version->status != "refused";
-  return serve_version(store, model.name, version->id, champion,
-                       {passed, version->status, "as it was judged before the night was interrupted"},
-                       release::read_manifest(version->path).value().value("gates", Json::array()));
-}
 
 class Nights {
  public:
@@ -170,7 +82,7 @@ class Nights {
   // One night, from its beginning or from where it was cut.
   NightlyResult night() {
     begin();
-    const Ticker ticker([this] { write_seconds(directory_, night_.id, used()); });
+    const Ticker ticker(kTick, [this] { write_seconds(directory_, night_.id, used()); });
     if (const int signal = refresh_study(); signal != 0) return interrupted(signal);
     for (ModelNight& model : night_.models) {
       if (interrupt_requested() != 0) break;
@@ -235,16 +147,9 @@ class Nights {
         log::info("nightly", str("going on with the night of ", iso_utc(night_.started)));
         return;
       }
+      remove_checkpoints(*last, request_.runs);
     }
-    if (request_.disk_bytes > 0) {
-      const std::int64_t bytes = bytes_below(request_.runs) + bytes_below(request_.deployments);
-      if (bytes > request_.disk_bytes) {
-        throw Error(Fault::failed,
-                    str("runs and deployments take ", with_thousands(bytes), " bytes, and --disk-budget is ",
-                        with_thousands(request_.disk_bytes)),
-                    "remove old runs, and old versions (ristretto prune)");
-      }
-    }
+    require_disk_budget(request_);
     night_.started = now;
     for (const std::string& name : names()) {
       ModelNight model;
@@ -254,16 +159,15 @@ class Nights {
     // Another night may have begun in this second.
     const auto taken = [&] {
       return fs::exists(directory_ / night_.id) ||
-             std::any_of(night_.models.begin(), night_.models.end(),
-                         [&](const ModelNight& model) { return fs::exists(run_of(model.name)); });
+             std::any_of(night_.models.begin(), night_.models.end(), [&](const ModelNight& model) {
+               return fs::exists(run_of(request_.runs, model.name, night_.id));
+             });
     };
     night_.id = stamp_utc(now);
     for (int number = 2; taken(); ++number) night_.id = str(stamp_utc(now), "-", number);
-    for (ModelNight& model : night_.models) model.run = run_of(model.name).string();
+    for (ModelNight& model : night_.models) model.run = run_of(request_.runs, model.name, night_.id).string();
     save();
   }
-
-  fs::path run_of(const std::string& name) const { return request_.runs / str(name, "-nightly-", night_.id); }
 
   // Adds trials to the study on the bars that no model's hold-out has. Returns the signal that ended it, 0 for none. A
   // sweep that fails costs the night nothing but its trials.
@@ -342,7 +246,7 @@ class Nights {
     try {
       require_whole(model.name);
       if (model.state == "running") {
-        if (const auto ending = published(store_, model)) {
+        if (const auto ending = published(store_, model.name, model.run)) {
           take(model, *ending);
           return 0;
         }
@@ -391,7 +295,7 @@ class Nights {
     model.reason = reason;
     try {
       // Its record comes behind the switch.
-      if (const auto version = version_of(store_, model); version && version->served) {
+      if (const auto version = version_of(store_, model.name, model.run); version && version->served) {
         take(model, {version->id, version->status, reason, true, false});
         model.fault = true;
       }

@@ -130,9 +130,15 @@ void write_night(const std::filesystem::path& journal, const Night& night) {
   write_file_atomically(journal, json_of(night).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-// Not by write_file_atomically: what a crash loses of it are seconds, and it is written often.
+// Not by write_file_atomically, which waits for the disk: it is written often, and what a crash of the machine loses of
+// it are seconds.
 void write_seconds(const std::filesystem::path& directory, const std::string& id, double seconds) {
-  std::ofstream(directory / kSeconds) << str(id, " ", fixed(seconds, 1), "\n");
+  const std::filesystem::path beside = directory / str(kSeconds, ".new");
+  std::ofstream file(beside);
+  file << id << ' ' << fixed(seconds, 1) << '\n';
+  file.close();
+  std::error_code ignored;
+  if (file) std::filesystem::rename(beside, directory / kSeconds, ignored);
 }
 
 double read_seconds(const std::filesystem::path& directory, const std::string& id) {

@@ -20,7 +20,7 @@ struct ModelNight {
   std::string name;
   std::string state = "waiting";            // then "running"; at the end "not due", "served", "kept" or "failed"
   std::string run;                          // its run directory
-  std::optional<std::string> holdout_from;  // where its hold-out begins, once known; empty: where the settings put it
+  std::optional<std::string> holdout_from;  // where its hold-out begins, once known; empty: where the user put it
   std::string version, status, reason, report;
   std::int64_t attempts = 0;  // that its training was begun, but for those that were interrupted and saved
   bool fault = false;         // it is served, and something failed behind that: reason says what

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "agents/checkpoint.h"
 #include "evaluation/metrics_table.h"
 #include "platform/clock.h"
 #include "platform/error.h"
@@ -55,10 +56,10 @@ std::optional<fs::path> staged_in(const fs::path& path) {
 
 // Whether a run lies there whose weights are not those that are staged in it, if any are.
 bool is_unstaged_run(const fs::path& path) {
-  const fs::path checkpoint = path / "checkpoint" / "checkpoint.safetensors";
+  const fs::path checkpoint = path / kCheckpointDirectory / agents::kCheckpointFile;
   if (!fs::exists(path / "config.ini") || !fs::exists(checkpoint)) return false;
   const auto staged = staged_in(path);
-  const fs::path kept = staged.value_or(path) / "training" / "checkpoint.safetensors";
+  const fs::path kept = staged.value_or(path) / release::kTrainingDirectory / agents::kCheckpointFile;
   return !staged || !fs::exists(kept) || release::sha256_of_file(kept) != release::sha256_of_file(checkpoint);
 }
 
@@ -191,16 +192,8 @@ PromoteResult dry_run_of(Json document, const Data& data, const std::optional<st
   return result;
 }
 
-// The version whose actor.pth has this hash: that holds these very weights.
-std::optional<std::string> version_of(const release::VersionStore& store, const std::string& name,
-                                      const std::string& hash) {
-  for (const release::Version& version : store.list(name)) {
-    if (version.status == "damaged") continue;
-    const auto manifest = release::read_manifest(version.path);
-    if (manifest && release::text_at(*manifest, "/files/actor.pth/sha256") == hash) return version.id;
-  }
-  return std::nullopt;
-}
+// In a manifest: a version with the hash of a candidate's actor.pth holds these very weights.
+constexpr const char* kActorHash = "/files/actor.pth/sha256";
 
 PromoteResult promote_as(const std::string& version, const PromoteRequest& request, const std::vector<Given>& given) {
   log::info("promote", str(request.directory.string(), " is version ", version, ", and judged as that"));
@@ -219,8 +212,8 @@ PromoteResult promote_run(const release::VersionStore& store, const PromoteReque
   std::vector<Contender> contenders;
   contenders.push_back(trained_contender(resolved, profile));
   const Contender& contender = contenders[0];
-  const auto version = version_of(store, request.name, release::actor_hash(contender.content.actor));
-  if (version) return promote_as(*version, request, given);
+  const auto version = version_with(store, request.name, kActorHash, release::actor_hash(contender.content.actor));
+  if (version) return promote_as(version->id, request, given);
   if (request.dry_run) {
     require_unseen(resolved, *contender.data);
     return dry_run_of({{"name", request.name}, {"candidate", request.directory.string()}}, *contender.data,
@@ -254,7 +247,8 @@ PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& g
   const std::optional<std::string> served = request.dry_run ? store.served(request.name) : store.adopt(request.name);
   if (named.version.empty()) {
     const std::string hash = release::sha256_of_file(named.directory / "actor.pth");
-    if (const auto version = version_of(store, request.name, hash)) return promote_as(*version, request, given);
+    if (const auto version = version_with(store, request.name, kActorHash, hash))
+      return promote_as(version->id, request, given);
   } else if (served == named.version) {
     const std::string reason = str(request.name, " serves ", named.version, " already");
     return {{{"name", request.name}, {"version", named.version}, {"served", true}, {"reason", reason}},
@@ -294,7 +288,7 @@ PromoteResult promote(const PromoteRequest& request, const std::vector<Given>& g
     content.actor = named.model.actor;
     content.layout = named.layout;
     content.rules = data.rules;
-    const auto background = read_background(named.directory / "training" / kEvidenceFile);
+    const auto background = read_background(named.directory / release::kTrainingDirectory / kEvidenceFile);
     const Candidate candidate{request.name,
                               label ? *label : release::content_hash(release::files_of(named.directory)),
                               settings,

@@ -122,8 +122,9 @@ void take_from_deployment(Resolved& resolved, const std::filesystem::path& deplo
     if (error.fault() != Fault::incompatible) throw;
   }
   if (!manifest || !manifest->contains("study")) return;
-  if ((*manifest)["study"]
-          .is_null()) {  // its values were chosen without one: no trial, and no bars that it was chosen by
+  const release::Json& section = (*manifest)["study"];
+  if (section.is_null()) {
+    // Its values were chosen without one: no trial, and no bars that it was chosen by.
     resolved.trial.reset();
     resolved.origin = kBestTrialOf + deployment.string();
     for (const studies::Taken& taken : resolved.parameters) {
@@ -131,8 +132,7 @@ void take_from_deployment(Resolved& resolved, const std::filesystem::path& deplo
     }
     return;
   }
-  if (!(*manifest)["study"].is_object()) return;
-  const release::Json& section = (*manifest)["study"];
+  if (!section.is_object()) return;
   resolved.seen_until = release::time_at(section, "/seen_until");
   if (section.contains("trials") && section["trials"].is_number_integer()) {
     resolved.trials = std::max<std::int64_t>(1, section["trials"].get<std::int64_t>());
@@ -184,7 +184,7 @@ Resolved resolve(const std::optional<StudySource>& source, const std::optional<s
   }
   for (const Given& entry : given) {
     if (asks_for_study(entry)) {
-      if (resolved.settings.source_of("norm_action").rfind("study", 0) != 0) {
+      if (!resolved.settings.source_of("norm_action").starts_with("study")) {
         throw Error(Fault::usage, "--norm-action is 'study', but no study's trial gives one");
       }
       resolved.settings.sources["norm_action"] = "command line: the " + resolved.settings.source_of("norm_action");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "agents/checkpoint.h"
 #include "evaluation/metrics_table.h"
 #include "platform/clock.h"
 #include "platform/error.h"
@@ -42,7 +43,10 @@ void require_room(const RetrainRequest& request, const std::vector<Resolved>& tr
   // A version holds its run's newest checkpoint. Of each run there are the newest, the one before and, for a moment, a
   // third.
   release::require_room(request.deployments, 2 * staged + checkpoint);
-  if (runs > 0) release::require_room(request.runs, 2 * staged + (2 * runs + 1) * checkpoint);
+  if (runs == 0) return;
+  const std::int64_t there = request.run.empty() ? 0 : release::bytes_below(request.run);  // of a run that goes on
+  const std::int64_t more = std::max<std::int64_t>(0, 2 * runs * checkpoint - there);
+  release::require_room(request.runs, 2 * staged + checkpoint + more);
 }
 
 // What the ledger tells candidates apart by: the run's name, and of one among several what it is one of.
@@ -152,14 +156,15 @@ RetrainResult retrain(const RetrainRequest& request, const std::vector<Resolved>
   release::Content content = chosen.content;
   content.manifest_sections = manifest_sections(chosen, judgement, contenders.size(), candidate.label, request.command);
   const std::filesystem::path staged = run_directory / "deployment";
-  std::filesystem::create_directories(staged / "training");
+  const std::filesystem::path training = staged / release::kTrainingDirectory;
+  std::filesystem::create_directories(training);
   // What was staged there before is no candidate any more, should this process die within the copies.
   std::filesystem::remove(staged / release::kManifest);
-  for (const char* file : {"config.ini", "checkpoint/checkpoint.safetensors"}) {
-    std::filesystem::copy_file(chosen.directory / file, staged / "training" / std::filesystem::path(file).filename(),
-                               std::filesystem::copy_options::overwrite_existing);
+  for (const auto& file :
+       {chosen.directory / "config.ini", chosen.directory / kCheckpointDirectory / agents::kCheckpointFile}) {
+    std::filesystem::copy_file(file, training / file.filename(), std::filesystem::copy_options::overwrite_existing);
   }
-  write_background(staged / "training" / kEvidenceFile, judgement.background);
+  write_background(training / kEvidenceFile, judgement.background);
   release::stage(content, staged);
   const Outcome& outcome = chosen.outcome;
   release::IntegrityInputs inputs{staged, chosen.data->layout};

@@ -220,7 +220,7 @@ std::vector<std::string> apply_serving(Settings& settings) {
   const auto fix = [&](const char* name) {
     const agents::Row& row = *agents::find_row(name);
     const agents::Value study = agents::get(hp, row), served = agents::get(defaults, row);
-    if (settings.source_of(name).rfind("study", 0) != 0 || study == served) return;
+    if (!settings.source_of(name).starts_with("study") || study == served) return;
     overridden.push_back(str(name, " ", agents::text_of(study), " of the study is overridden by ",
                              agents::text_of(served), " of --serving ", run.serving));
     agents::set(hp, row, served);

@@ -1,10 +1,12 @@
 #include "train/trained_run.h"
 
+#include "agents/checkpoint.h"
 #include "platform/atomic_file.h"
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/text.h"
 #include "train/record.h"
+#include "train/trainer.h"
 
 namespace ristretto::train {
 namespace {
@@ -67,7 +69,8 @@ evaluation::Split as_trained(const evaluation::Split& split, const env::Market& 
 
 // The run as it was trained, and its origin but for the settings.
 std::pair<std::shared_ptr<TrainedRun>, Resolved> read(const fs::path& directory) {
-  if (!fs::exists(directory / "config.ini") || !fs::exists(directory / "checkpoint" / "checkpoint.safetensors")) {
+  if (!fs::exists(directory / "config.ini") ||
+      !fs::exists(directory / kCheckpointDirectory / agents::kCheckpointFile)) {
     throw Error(Fault::usage,
                 str(directory.string(), " holds no run, expected config.ini and checkpoint/ of ristretto train"),
                 "name the directory that was given to train --run, or one below runs/");
