@@ -210,7 +210,7 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
 
   UpdateMetrics out;
   at::Tensor sums = at::zeros({kMetrics}, value.options()), norms = at::zeros({}, value.options());
-  at::Tensor ratio_error = at::zeros({}, value.options());
+  at::Tensor first = at::zeros({2}, value.options());  // ratio error and divergence
   std::int64_t minibatches = 0;
   bool stop = false;
   for (std::int64_t epoch = 0; epoch < settings_.epochs && !stop; ++epoch) {
@@ -236,7 +236,7 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
       Samples minibatch = shuffled.narrow(begin, std::min(settings_.batch_size, all.size() - begin));
       minibatch.x = rows(gathered, place, minibatch.size());
       const auto [metrics, error] = gradients_within_memory(minibatch);
-      if (minibatches++ == 0) ratio_error = error;
+      if (minibatches++ == 0) first = at::stack({error, metrics.select(0, kApproxKl)});
       sums.add_(metrics);
       if (settings_.kl_target > 0 && metrics.select(0, kApproxKl).item<double>() > 1.5 * settings_.kl_target) {
         stop = out.stopped_early = true;
@@ -258,7 +258,7 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
                                 .logical_and(at::isfinite(sums).all())
                                 .logical_and(at::isfinite(norms));
   const at::Tensor to_read =
-      at::cat({sums, at::stack({norms, ratio_error, unexplained, std, finite.to(value.scalar_type())})});
+      at::cat({sums, first, at::stack({norms, unexplained, std, finite.to(value.scalar_type())})});
   const at::Tensor read = [&] {
     RECORD_USER_SCOPE("waiting");
     return to_read.to(at::kCPU, at::kDouble);
@@ -272,11 +272,12 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
   out.approx_kl = number[kApproxKl] / seen;
   out.clip_fraction = number[kClipFraction] / seen;
   number += kMetrics;
-  out.gradient_norm = number[0] / steps;
-  out.first_ratio_error = number[1];
-  out.explained_variance = 1 - number[2];
-  out.std = number[3];
-  out.finite = number[4] != 0;
+  out.first_ratio_error = number[0];
+  out.first_approx_kl = number[1];
+  out.gradient_norm = number[2] / steps;
+  out.explained_variance = 1 - number[3];
+  out.std = number[4];
+  out.finite = number[5] != 0;
   return out;
 }
 

@@ -31,7 +31,9 @@ struct UpdateMetrics {
   double explained_variance =
       0;           // 1 - var(target - value) / var(target) before the update; NaN where targets are all equal
   double std = 0;  // mean over actions after the update; 0 for a categorical
-  double first_ratio_error = 0;  // max |ratio - 1| of the first minibatch: 0 but for rounding
+  // Of the first minibatch, 0 but for rounding: max |ratio - 1|, and the mean divergence, which a few samples do not
+  // decide.
+  double first_ratio_error = 0, first_approx_kl = 0;
   std::int64_t optimizer_steps = 0;
   std::int64_t epochs = 0;  // finished ones
   bool stopped_early = false;

@@ -303,6 +303,7 @@ TEST_CASE("update: a first layer computed once a bar leaves the gradient of the 
   CHECK(norm_of(shared.optimizer.gradients() - gradient) <= kMicroBatch * norm_of(gradient));
   CHECK_FALSE(shared.optimizer.gradients().equal(gradient));  // it was shared
   CHECK(seen.first_ratio_error <= 1e-5);
+  CHECK(std::abs(seen.first_approx_kl) <= 1e-6);
   CHECK(seen.value_loss == doctest::Approx(expected.value_loss).epsilon(1e-5));
 }
 
@@ -319,7 +320,9 @@ TEST_CASE("update: ratios are 1 on the first minibatch, whatever the micro-batch
     // The statistics moved within the update: then they would not be.
     Learner moved(settings);
     moved.normalizer.update_account(tests::random_accounts(500, moved.layout, 44) * 1.5);
-    CHECK(moved.update().first_ratio_error > 1e-3);
+    const agents::UpdateMetrics after = moved.update();
+    CHECK(after.first_ratio_error > 1e-3);
+    CHECK(after.first_approx_kl > 1e-8);
   }
 }
 

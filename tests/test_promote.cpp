@@ -306,6 +306,8 @@ TEST_CASE("promote: a run that cannot be judged is refused in a sentence, and no
   refused({"--run", "a run"}, 4, "no time at /holdout_from");
   std::filesystem::remove(fixture.directory.path / "a run/origin.json");
   refused({"--run", "a run"}, 2, "does not say which bars it has seen");
+  std::filesystem::remove_all(fixture.directory.path / "a run/checkpoint");
+  refused({"--run", "a run"}, 2, "has no checkpoint/");
 }
 
 TEST_CASE("promote: that a version is in service is said, also where the disk is full before that is recorded") {

@@ -69,11 +69,13 @@ evaluation::Split as_trained(const evaluation::Split& split, const env::Market& 
 
 // The run as it was trained, and its origin but for the settings.
 std::pair<std::shared_ptr<TrainedRun>, Resolved> read(const fs::path& directory) {
-  if (!fs::exists(directory / "config.ini") ||
-      !fs::exists(directory / kCheckpointDirectory / agents::kCheckpointFile)) {
-    throw Error(Fault::usage,
-                str(directory.string(), " holds no run, expected config.ini and checkpoint/ of ristretto train"),
+  if (!fs::exists(directory / "config.ini")) {
+    throw Error(Fault::usage, directory.string() + " holds no run: it has no config.ini",
                 "name the directory that was given to train --run, or one below runs/");
+  }
+  if (!fs::exists(directory / kCheckpointDirectory / agents::kCheckpointFile)) {
+    throw Error(Fault::usage, str(directory.string(), " has no ", kCheckpointDirectory, "/", agents::kCheckpointFile),
+                "of a night, the next one removes it: what was chosen there is a version (ristretto list)");
   }
   const fs::path file = directory / kOriginFile;
   if (!fs::exists(file)) {
