@@ -16,10 +16,18 @@
 #if defined(__linux__)
 #include <sched.h>
 #endif
+#if defined(__SSE2__)
+#include <pmmintrin.h>
+#endif
 
 namespace ristretto {
 
 void prepare_to_compute(char** argv) {
+#if defined(__SSE2__)
+  // Threads begin with what their maker has.
+  _MM_SET_FLUSH_ZERO_MODE(_MM_FLUSH_ZERO_ON);
+  _MM_SET_DENORMALS_ZERO_MODE(_MM_DENORMALS_ZERO_ON);
+#endif
 #if defined(__GLIBC__)
   mallopt(M_MMAP_THRESHOLD, INT_MAX);
   mallopt(M_TRIM_THRESHOLD, INT_MAX);
