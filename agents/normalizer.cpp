@@ -17,7 +17,6 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/record_function.h>
 
-#include <algorithm>
 #include <cassert>
 #include <cmath>
 #include <map>

@@ -13,6 +13,7 @@
 #include "train/current_bars.h"
 #include "train/job.h"
 #include "train/start.h"
+#include "train/sweep.h"
 
 namespace ristretto::train {
 namespace {
@@ -21,6 +22,7 @@ namespace fs = std::filesystem;
 
 constexpr double kGrownHoldout = 1.25;  // times the settings' share of the bars
 constexpr std::size_t kNamesShown = 5;
+constexpr double kSweepShare = 0.25;  // of the night, for new trials
 
 // Where the newest version's hold-out was cut: later bars have trained nothing of this name.
 std::string holdout_of(const release::VersionStore& store, const std::string& name) {
@@ -91,6 +93,24 @@ std::string holdout_from(const NightlyRequest& request, const std::optional<Stud
   const std::int64_t grown = data.market.between(parse_utc(from), {}).bars_in_segments();
   return static_cast<double>(grown) > kGrownHoldout * static_cast<double>(share) ? iso_utc(data.splits.holdout_from)
                                                                                  : from;
+}
+
+std::string add_trials(const NightlyRequest& request, const StudySource& source, const std::vector<Given>& given,
+                       const std::string& from) {
+  std::vector<Given> layers = given;
+  if (!from.empty() && !pins_holdout(given)) layers.push_back({"holdout_from", from, "the earliest hold-out"});
+  const std::string study = resolve(source, std::nullopt, given).study_name;
+  SweepRequest sweeping;
+  sweeping.storage = source.storage;
+  sweeping.study_name = study;
+  sweeping.trials = request.sweep_trials;
+  sweeping.seconds = request.seconds * kSweepShare;
+  sweeping.command = request.command;
+  sweeping.follow = true;  // the hold-out moves on
+  sweeping.splits = splits_of(source.storage, study);
+  sweeping.start_from = study;
+  sweeping.start_count = request.top_trials;
+  return sweep(sweeping, resolve(std::nullopt, std::nullopt, layers).settings).document["study"];
 }
 
 Work work_of(const NightlyRequest& request, const std::optional<StudySource>& source, const std::vector<Given>& given,

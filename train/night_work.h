@@ -24,6 +24,11 @@ bool pins_holdout(const std::vector<Given>& given);
 std::string holdout_from(const NightlyRequest& request, const std::optional<StudySource>& source,
                          const std::vector<Given>& given, const std::string& name);
 
+// Adds trials to the source's study, or to one beside it, on the bars before `from`; empty: before the settings'
+// hold-out. Returns the study's name.
+std::string add_trials(const NightlyRequest& request, const StudySource& source, const std::vector<Given>& given,
+                       const std::string& from);
+
 struct Work {
   std::vector<Resolved>
       trials;  // that a retrain trains: the study's best, and what is served trained on where that can be

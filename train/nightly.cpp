@@ -18,7 +18,6 @@
 #include "train/nightly_journal.h"
 #include "train/retrain.h"
 #include "train/service.h"
-#include "train/sweep.h"
 
 namespace ristretto::train {
 namespace {
@@ -26,7 +25,6 @@ namespace {
 namespace fs = std::filesystem;
 using release::Json;
 
-constexpr double kSweepShare = 0.25;              // of the night, for new trials
 constexpr double kLeastSeconds = 20;              // of a retrain that is begun: what reading bars and judging take
 constexpr std::int64_t kAttempts = 2;             // at what kills the process
 constexpr std::int64_t kLateSeconds = 12 * 3600;  // after a night's beginning the next one is due
@@ -182,35 +180,21 @@ class Nights {
       ++night_.sweep_attempts;
       save();
       try {
-        const Resolved before = resolve(source_, std::nullopt, given_);
-        std::vector<Given> layers = given_;
         std::string from;
         for (ModelNight& model : night_.models) {
           if (!model.holdout_from) model.holdout_from = holdout_from(request_, source_, given_, model.name);
           const std::string& other = *model.holdout_from;
           if (!other.empty() && (from.empty() || other < from)) from = other;  // as texts they are in order of time
         }
-        if (!from.empty() && !pins_holdout(given_)) layers.push_back({"holdout_from", from, "the earliest hold-out"});
-        SweepRequest sweeping;
-        sweeping.storage = source_->storage;
-        sweeping.study_name = before.study_name;
-        sweeping.trials = request_.sweep_trials;
-        sweeping.seconds = request_.seconds * kSweepShare;
-        sweeping.command = request_.command;
-        sweeping.follow = true;  // the hold-out moves on
-        sweeping.splits = splits_of(source_->storage, before.study_name);
-        sweeping.start_from = before.study_name;
-        sweeping.start_count = request_.top_trials;
-        const SweepResult result = sweep(sweeping, resolve(std::nullopt, std::nullopt, layers).settings);
+        const std::string study = add_trials(request_, *source_, given_, from);
         if (const int signal = interrupt_requested(); signal != 0) {
           --night_.sweep_attempts;
           return signal;
         }
-        night_.study = result.document["study"].get<std::string>();
-        resolve(StudySource{source_->storage, night_.study, std::nullopt}, std::nullopt, given_);  // has a best trial
+        resolve(StudySource{source_->storage, study, std::nullopt}, std::nullopt, given_);  // it has a best trial
+        night_.study = study;
         night_.sweep = str(request_.sweep_trials, " trials in study ", night_.study);
       } catch (const std::exception& error) {
-        night_.study.clear();
         night_.sweep = str("failed: ", error.what());
         log::warning("nightly", night_.sweep);
       }
