@@ -7,11 +7,13 @@
 #include <csignal>
 #include <filesystem>
 #include <limits>
+#include <thread>
 
 #include "platform/atomic_file.h"
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/lock.h"
+#include "platform/process.h"
 #include "platform/text.h"
 #include "temporary_directory.h"
 
@@ -116,6 +118,27 @@ TEST_CASE("atomic_file: a line that finds no room is taken back, and said") {
   CHECK(read_file(path) == "one\ntwo\n");
   append_line(path, "three");
   CHECK(read_file(path) == "one\ntwo\nthree\n");
+}
+
+TEST_CASE("process: numbers that a float has no full precision for count as 0, in threads that begin later too") {
+  setenv("OMP_WAIT_POLICY", "passive", 0);  // else the process would start again
+  const auto halved = [] {
+    volatile float least = std::numeric_limits<float>::min();
+    return least * 0.5f;
+  };
+  CHECK(halved() != 0);
+  float here = 1, later = 1;
+  std::thread([&] {  // a setting of its own, which the other tests do not see
+    prepare_to_compute(nullptr);
+    here = halved();
+    std::thread([&] { later = halved(); }).join();
+  })
+      .join();
+#if defined(__SSE2__)
+  CHECK(here == 0);
+  CHECK(later == 0);
+#endif
+  CHECK(halved() != 0);
 }
 
 TEST_CASE("lock: one process at a time, and the lock goes with its process") {
