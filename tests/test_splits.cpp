@@ -108,7 +108,9 @@ TEST_CASE("splits: impossible combinatorial settings are refused") {
   CHECK_THROWS_AS(combinatorial_purged_splits(10, 4, 2, -1, 0), Error);
 }
 
-TEST_CASE("splits: by time, a boundary purges the lookback and the warm-up of the features behind it, and an embargo before the hold-out") {
+TEST_CASE(
+    "splits: by time, a boundary purges the lookback and the warm-up of the features behind it, and an embargo before "
+    "the hold-out") {
   const env::Market market = with_warm_up(random_market({400, 600}));
   const int lookback = 3;
   REQUIRE(env::warm_up_rows(market.features) == 33);

@@ -220,8 +220,7 @@ TEST_SUITE("interop") {
     const auto goal = [](std::size_t i) { return i % 4 == 0 ? kNever : kGoal; };
     std::vector<Process> workers;
     for (std::size_t i = 0; i < 4; ++i) {
-      workers.push_back(
-          optuna_peer(versions[i % 2], {"work", path, "s", str(goal(i)), log(i), log(i) + ".ready", go}));
+      workers.push_back(optuna_peer(versions[i % 2], {"work", path, "s", str(goal(i)), log(i), log(i) + ".ready", go}));
     }
     for (std::size_t i = 0; i < 4; ++i) REQUIRE(appears(log(i) + ".ready"));
     std::ofstream{go};
