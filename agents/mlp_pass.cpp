@@ -16,7 +16,6 @@
 #include <utility>
 
 #include "agents/mlp_kernel.h"
-#include "agents/packed_linear.h"
 #include "platform/instruction_sets.h"
 #include "platform/text.h"
 
@@ -84,15 +83,6 @@ void run_in(const Kernels& kernels, const ft_transformer::Weights& weights, cons
   kernels.backward(mlp, of_out.const_data_ptr<float>());
 }
 
-at::Tensor linear(const ft_transformer::Weights& weights, const char* layer, const at::Tensor& x, bool relu) {
-  return agents::linear(x, weights.at(std::string(layer) + ".weight"), weights.at(std::string(layer) + ".bias"), relu);
-}
-
-// dx of y = x W^T + b.
-at::Tensor back_through(const ft_transformer::Weights& weights, const char* layer, const at::Tensor& dy) {
-  return agents::linear(dy, weights.at(std::string(layer) + ".weight").t(), {}, false);
-}
-
 // dy [B, out] and x [B, in] of y = x W^T + b.
 void add_gradients(const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& dy, const at::Tensor& x) {
   if (dy.scalar_type() == weight.scalar_type()) {
@@ -128,29 +118,43 @@ at::Tensor sum_by_window(const at::Tensor& rows, const Input& input) {
 
 }  // namespace
 
-MlpPass::MlpPass(const Policy& policy, const Input& input, bool bf16)
+MlpPass::MlpPass(const Policy& policy, std::int64_t rows, bool bf16)
     : architecture_(policy.architecture),
-      input_(input),
-      actor_{&policy.actor, {}, {}, {}, {}},
-      critic_{&policy.critic, {}, {}, {}, {}} {
-  const at::NoGradGuard no_grad;
-  TORCH_INTERNAL_ASSERT(!bf16 || input_.x.defined());
-  if (bf16) input_.x = input_.x.to(at::kBFloat16);
-  for (Network* network : {&actor_, &critic_}) {
-    network->factors = bf16 ? network->weights->to(input_.x.device(), at::kBFloat16) : *network->weights;
+      rows_(rows),
+      bf16_(bf16),
+      actor_{&policy.actor, {}, {}, {}, {}, {}},
+      critic_{&policy.critic, {}, {}, {}, {}, {}} {}
+
+void MlpPass::set_input(const Input& input) {
+  TORCH_INTERNAL_ASSERT(!bf16_ || input.x.defined());
+  input_ = input;
+  if (bf16_) input_.x = input_.x.to(at::kBFloat16);
+}
+
+void MlpPass::pack(Network& network) const {
+  if (!network.layers.empty()) return;
+  for (const char* layer : kLayers) {
+    const auto factor = [&](const char* part) {
+      const at::Tensor tensor = network.weights->at(str(layer, part)).detach();
+      return bf16_ ? tensor.to(at::kBFloat16) : tensor;
+    };
+    const at::Tensor weight = factor(".weight");
+    network.layers.emplace_back(weight, factor(".bias"), rows_);
+    network.back.emplace_back(weight.t(), at::Tensor(), rows_);
   }
 }
 
-Outputs MlpPass::forward() {
+Outputs MlpPass::forward(const Input& input) {
   RECORD_USER_SCOPE("trunk");
+  set_input(input);
   at_once(
       input_, [&] { run_forward(actor_); }, [&] { run_forward(critic_); });
   return {actor_.out.detach().set_requires_grad(true), critic_.out.squeeze(1).detach().set_requires_grad(true)};
 }
 
 at::Tensor MlpPass::first_layer(const Network& network) const {
-  const ft_transformer::Weights& weights = network.factors;
-  if (input_.x.defined()) return hidden(weights, "net.0", input_.x);
+  if (input_.x.defined()) return hidden(network.layers[0], input_.x);
+  const ft_transformer::Weights& weights = *network.weights;
   const auto [account, market] = account_and_market(weights.at("net.0.weight"), input_);
   const at::Tensor of_windows = at::addmm(weights.at("net.0.bias"), input_.windows, market.t());
   const at::Tensor z = of_windows.index_select(0, input_.window).addmm_(input_.account, account.t());
@@ -165,9 +169,8 @@ void MlpPass::first_layer_back(const Network& network, const at::Tensor& dz) con
   at::Tensor(account).addmm_(dz.t(), input_.account);
 }
 
-at::Tensor MlpPass::hidden(const ft_transformer::Weights& weights, const char* layer, const at::Tensor& x) const {
-  return architecture_.activation == Activation::relu ? linear(weights, layer, x, true)
-                                                      : linear(weights, layer, x, false).tanh_();
+at::Tensor MlpPass::hidden(const PackedLinear& layer, const at::Tensor& x) const {
+  return architecture_.activation == Activation::relu ? layer(x, true) : layer(x, false).tanh_();
 }
 
 at::Tensor MlpPass::before_activation(const at::Tensor& gradient, const at::Tensor& activation) const {
@@ -176,30 +179,31 @@ at::Tensor MlpPass::before_activation(const at::Tensor& gradient, const at::Tens
 }
 
 void MlpPass::run_forward(Network& network) const {
+  pack(network);
   network.first = first_layer(network);
-  network.second = hidden(network.factors, "net.2", network.first);
-  network.out =
-      linear(network.factors, "net.4", network.second, false).to(network.weights->at("net.4.bias").scalar_type());
+  network.second = hidden(network.layers[1], network.first);
+  network.out = network.layers[2](network.second, false).to(network.weights->at("net.4.bias").scalar_type());
 }
 
-void MlpPass::run_back(const Network& network, const at::Tensor& of_out) const {
-  const ft_transformer::Weights &weights = *network.weights, &factors = network.factors;
+void MlpPass::run_back(Network& network, const at::Tensor& of_out) const {
+  const ft_transformer::Weights& weights = *network.weights;
   const at::Tensor gradient = of_out.to(network.second.scalar_type());
   add_gradients(weights, "net.4", gradient, network.second);
-  const at::Tensor second = before_activation(back_through(factors, "net.4", gradient), network.second);
+  const at::Tensor second = before_activation(network.back[2](gradient, false), network.second);
   add_gradients(weights, "net.2", second, network.first);
-  const at::Tensor first = before_activation(back_through(factors, "net.2", second), network.first);
+  const at::Tensor first = before_activation(network.back[1](second, false), network.first);
   first_layer_back(network, first);
 }
 
-void MlpPass::backward(const at::Tensor& mean, const at::Tensor& value) const {
+void MlpPass::backward(const at::Tensor& mean, const at::Tensor& value) {
   RECORD_USER_SCOPE("trunk");
   at_once(
       input_, [&] { run_back(actor_, mean); }, [&] { run_back(critic_, value.unsqueeze(1)); });
 }
 
-void MlpPass::run(const Gradient& of_mean, const Gradient& of_value) {
+void MlpPass::run(const Input& input, const Gradient& of_mean, const Gradient& of_value) {
   RECORD_USER_SCOPE("trunk");
+  set_input(input);
   const std::optional<Kernels> kernels = kernels_for(input_.x, architecture_);
   const auto through = [&](Network& network, const auto& gradient) {
     if (kernels) return run_in(*kernels, *network.weights, input_.x, gradient);

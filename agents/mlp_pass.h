@@ -5,42 +5,51 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+#include <vector>
+
 #include "agents/forward.h"
+#include "agents/packed_linear.h"
 #include "agents/policy.h"
 
 namespace ristretto::agents {
 
-// One batch through both networks. The weights stay as they are while it lives.
+// Batches through both networks, one after the other. The weights stay as they are while it lives.
 class MlpPass {
  public:
   static bool fits(const Policy& policy) { return policy.architecture.network == agents::Network::mlp; }
 
-  // The input's x [B, S], or, not in bf16, its account, windows and window. bf16: products of bfloat16 numbers, as
-  // forward() under autocast makes them; outputs, gradients and weights stay what they are.
-  MlpPass(const Policy& policy, const Input& input, bool bf16);
-  // mean [B, A] and value [B]: leaves, whose gradients a loss may leave behind.
-  Outputs forward();
-  // The gradients of what forward() gave: adds the weights' to those that the weights have, which must be defined
+  // rows: of all its batches together. bf16: products of bfloat16 numbers, as forward() under autocast makes them;
+  // outputs, gradients and weights stay what they are.
+  MlpPass(const Policy& policy, std::int64_t rows, bool bf16);
+  // The input's x [B, S], or, not in bf16, its account, windows and window. mean [B, A] and value [B]: leaves, whose
+  // gradients a loss may leave behind.
+  Outputs forward(const Input& input);
+  // The gradients of what forward() gave last: adds the weights' to those that the weights have, which must be defined
   // (Optimizer::zero_gradients).
-  void backward(const at::Tensor& mean, const at::Tensor& value) const;
+  void backward(const at::Tensor& mean, const at::Tensor& value);
   // forward() and backward() in one, where each network's loss needs its own output only: `of_mean` makes of mean [B,
   // A] its gradient, `of_value` of value [B]. Each may run on a thread of its own.
-  void run(const Gradient& of_mean, const Gradient& of_value);
+  void run(const Input& input, const Gradient& of_mean, const Gradient& of_value);
 
  private:
   struct Network {
     const ft_transformer::Weights* weights;
-    ft_transformer::Weights factors;  // the weights as the products take them
-    at::Tensor first, second, out;    // activations [B, W], [B, W] and outputs [B, A] or [B, 1]
+    std::vector<PackedLinear> layers, back;  // y of x and, but for the first layer, dx of dy
+    at::Tensor first, second, out;           // activations [B, W], [B, W] and outputs [B, A] or [B, 1]
   };
+  void set_input(const Input& input);
+  void pack(Network& network) const;
   at::Tensor first_layer(const Network& network) const;
   void first_layer_back(const Network& network, const at::Tensor& dz) const;
-  at::Tensor hidden(const ft_transformer::Weights& weights, const char* layer, const at::Tensor& x) const;
+  at::Tensor hidden(const PackedLinear& layer, const at::Tensor& x) const;
   at::Tensor before_activation(const at::Tensor& gradient, const at::Tensor& activation) const;
   void run_forward(Network& network) const;
-  void run_back(const Network& network, const at::Tensor& of_out) const;
+  void run_back(Network& network, const at::Tensor& of_out) const;
 
   Architecture architecture_;
+  std::int64_t rows_;
+  bool bf16_;
   Input input_;
   Network actor_, critic_;
 };

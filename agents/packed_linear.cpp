@@ -10,15 +10,17 @@
 #include <optional>
 #include <string_view>
 
+#include "platform/instruction_sets.h"
+
 namespace ristretto::agents {
 namespace {
 
 constexpr std::int64_t kFewColumns = 16;        // in or out: below, the product is no work
 constexpr std::int64_t kFewWeights = 1L << 16;  // below, packing is dearer than what it gives
 constexpr std::int64_t kManyWeights =
-    1L << 18;                            // of them, few rows pay too: below, the call is dearer than the product
-constexpr std::int64_t kManyRows = 512;  // always pay, and what the packed order is chosen for
-constexpr std::int64_t kRowsForOneUse = 2048;
+    1L << 18;                              // of them, few rows pay too: below, the call is dearer than the product
+constexpr std::int64_t kManyRows = 512;    // always pay, and what the packed order is chosen for
+constexpr std::int64_t kRowsInAll = 2048;  // below, packing is dearer than what it gives
 
 using Pack = at::Tensor(const at::Tensor&, std::optional<std::int64_t>);
 using Linear = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
@@ -66,11 +68,13 @@ at::Tensor plain(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
 
 }  // namespace
 
-PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias) : weight_(weight), bias_(bias) {
+PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias, std::int64_t rows)
+    : weight_(weight), bias_(bias) {
   const bool bf16 = weight.scalar_type() == at::kBFloat16;
+  const std::int64_t fewest = !bf16 && mkl_is_at_home() ? kAnyNumber : kRowsInAll;
   const bool type = weight.scalar_type() == at::kFloat || (bf16 && operators().bf16);
   packs_ = weight.is_cpu() && type && std::min(weight.size(0), weight.size(1)) >= kFewColumns &&
-           weight.numel() >= kFewWeights && operators().pack;
+           weight.numel() >= kFewWeights && rows >= fewest && operators().pack;
 }
 
 at::Tensor PackedLinear::operator()(const at::Tensor& x, bool relu) const {
@@ -79,10 +83,6 @@ at::Tensor PackedLinear::operator()(const at::Tensor& x, bool relu) const {
   if (!packed_.defined()) packed_ = operators().pack->call(weight_.contiguous(), kManyRows);
   const std::optional<at::Tensor> bias = bias_.defined() ? std::optional(bias_) : std::nullopt;
   return operators().linear->call(x, packed_, bias, relu ? "relu" : "none", c10::List<std::optional<at::Scalar>>(), "");
-}
-
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
-  return x.size(0) < kRowsForOneUse ? plain(x, weight, bias, relu) : PackedLinear(weight, bias)(x, relu);
 }
 
 }  // namespace ristretto::agents

@@ -6,15 +6,17 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <limits>
 
 namespace ristretto::agents {
 
 class PackedLinear {
  public:
-  // weight [out, in], bias [out] or undefined; both float32 or bfloat16, without gradients. Where this LibTorch or the
-  // device has no such products, or they do not pay, the plain one is used. Packed when that pays for the first time:
-  // the weight must not change from here on.
-  PackedLinear(const at::Tensor& weight, const at::Tensor& bias);
+  static constexpr std::int64_t kAnyNumber = std::numeric_limits<std::int64_t>::max();
+  // weight [out, in], bias [out] or undefined; both float32 or bfloat16, without gradients. `rows`: that it will see in
+  // all. Where this LibTorch or the device has no such products, or they do not pay, the plain one is used. Packed when
+  // that pays for the first time: the weight must not change from here on.
+  PackedLinear(const at::Tensor& weight, const at::Tensor& bias, std::int64_t rows = kAnyNumber);
   // Of one thread at a time. x [B, in] of the weight's type -> [B, out] of the same; relu: of that, max(0, .).
   at::Tensor operator()(const at::Tensor& x, bool relu) const;
 
@@ -23,8 +25,5 @@ class PackedLinear {
   bool packs_ = false;
   mutable at::Tensor packed_;
 };
-
-// The same of a weight that is used once: it is packed where x has so many rows that this pays.
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu);
 
 }  // namespace ristretto::agents

@@ -8,6 +8,7 @@
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/std_mean.h>
+#include <ATen/ops/tanh.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -59,6 +60,7 @@ at::Tensor normalized_in_minibatches(const at::Tensor& advantage, std::int64_t s
 // A rollout without its two axes: [B, ...].
 struct Ppo::Samples {
   at::Tensor account, bar, u, log_probability, value, advantage, target;
+  at::Tensor squashed = {}, log_jacobian = {};  // of u, for a loss written out
   at::Tensor x = {};                       // [B, S] what the networks read, where it was made for several minibatches
   const BarOrder::Epoch* order = nullptr;  // where work is shared by bar: the order they stand in
   std::int64_t first = 0;                  // and the place of the first of them in it
@@ -72,6 +74,8 @@ struct Ppo::Samples {
             rows(value, index),
             rows(advantage, index),
             rows(target, index),
+            rows(squashed, index),
+            rows(log_jacobian, index),
             {},
             order,
             first};
@@ -84,6 +88,8 @@ struct Ppo::Samples {
             rows(value, begin, count),
             rows(advantage, begin, count),
             rows(target, begin, count),
+            rows(squashed, begin, count),
+            rows(log_jacobian, begin, count),
             rows(x, begin, count),
             order,
             first + begin};
@@ -94,18 +100,17 @@ Ppo::Ppo(Policy& policy, const Normalizer& normalizer, Optimizer& optimizer, con
          const Shard& shard)
     : policy_(policy), normalizer_(normalizer), optimizer_(optimizer), settings_(settings), shard_(shard) {}
 
-// Adds the gradient of the samples' mean loss times `share`; what they tell.
-Ppo::MinibatchMetrics Ppo::add_gradients(const Samples& samples, double share) {
+// Adds the gradient of the samples' mean loss times `share`, through `pass` if the networks are MLPs; what they tell.
+Ppo::MinibatchMetrics Ppo::add_gradients(const Samples& samples, MlpPass* pass, double share) {
   std::optional<DistinctBars> distinct;
   if (samples.order) distinct = samples.order->run(samples.first, samples.size());
   const Input input = samples.x.defined()
                           ? Input(samples.x)
                           : normalizer_.input({samples.account, samples.bar}, distinct ? &*distinct : nullptr);
   const at::Tensor log_std = log_std_of(policy_);
-  std::optional<MlpPass> pass;
-  if (MlpPass::fits(policy_)) pass.emplace(policy_, input, settings_.bf16);
   if (has_written_out_loss(policy_.architecture, samples.value)) {
-    const LossSamples of{samples.u, samples.log_probability, samples.advantage, samples.value, samples.target};
+    const LossSamples of{samples.u,      samples.log_probability, samples.advantage,   samples.value,
+                         samples.target, samples.squashed,        samples.log_jacobian};
     PolicyGradients policy;
     ValueGradients value;
     const auto of_mean = [&](const at::Tensor& mean) {
@@ -117,7 +122,7 @@ Ppo::MinibatchMetrics Ppo::add_gradients(const Samples& samples, double share) {
       return value.value;
     };
     if (pass) {
-      pass->run(of_mean, of_value);
+      pass->run(input, of_mean, of_value);
     } else {
       run_networks(policy_, input, settings_.bf16, of_mean, of_value);
     }
@@ -127,7 +132,7 @@ Ppo::MinibatchMetrics Ppo::add_gradients(const Samples& samples, double share) {
                        samples.value.options()),
             at::scalar_tensor(policy.ratio_error, samples.value.options())};
   }
-  const Outputs outputs = pass ? pass->forward() : forward(policy_, input, settings_.bf16);
+  const Outputs outputs = pass ? pass->forward(input) : forward(policy_, input, settings_.bf16);
   const Evaluation now = evaluate(policy_.architecture, outputs.mean, log_std, samples.u);
   const PpoLoss loss = ppo_loss(now.log_probability, samples.log_probability, now.entropy, samples.advantage,
                                 outputs.value, samples.value, samples.target, settings_);
@@ -144,13 +149,16 @@ Ppo::MinibatchMetrics Ppo::accumulate_gradients(const Samples& minibatch) {
   optimizer_.zero_gradients();
   const std::int64_t size = minibatch.size();
   const std::int64_t most = settings_.micro_batch > 0 ? settings_.micro_batch : size;
-  if (most >= size && shard_.size == 1) return add_gradients(minibatch, 1);
+  std::optional<MlpPass> mlp;
+  if (MlpPass::fits(policy_)) mlp.emplace(policy_, size, settings_.bf16);
+  MlpPass* const pass = mlp ? &*mlp : nullptr;
+  if (most >= size && shard_.size == 1) return add_gradients(minibatch, pass, 1);
   const std::int64_t first = size * shard_.rank / shard_.size, last = size * (shard_.rank + 1) / shard_.size;
   MinibatchMetrics all{at::zeros({kMetrics}, minibatch.value.options()), at::zeros({}, minibatch.value.options())};
   for (std::int64_t begin = first; begin < last; begin += most) {
     const Samples samples = minibatch.narrow(begin, std::min(most, last - begin));
     const double share = static_cast<double>(samples.size()) / static_cast<double>(size);
-    const MinibatchMetrics part = add_gradients(samples, share);
+    const MinibatchMetrics part = add_gradients(samples, pass, share);
     all.metrics.add_(part.metrics, share);
     all.ratio_error = at::maximum(all.ratio_error, part.ratio_error);
   }
@@ -185,13 +193,18 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
       estimate_advantages(reward, rollout.value, rollout.next_value, rollout.terminated.logical_or(rollout.truncated),
                           settings_.gamma, settings_.lambda);
   const at::Tensor value = rollout.value.flatten();
-  const Samples all{rollout.account.flatten(0, 1),
-                    rollout.bar.defined() ? rollout.bar.flatten() : rollout.bar,
-                    rollout.u.flatten(0, 1),
-                    rollout.log_probability.flatten(),
-                    value,
-                    estimate.advantage.flatten(),
-                    estimate.target.flatten()};
+  Samples all{rollout.account.flatten(0, 1),
+              rollout.bar.defined() ? rollout.bar.flatten() : rollout.bar,
+              rollout.u.flatten(0, 1),
+              rollout.log_probability.flatten(),
+              value,
+              estimate.advantage.flatten(),
+              estimate.target.flatten()};
+  if (policy_.architecture.distribution == Distribution::tanh_gaussian &&
+      has_written_out_loss(policy_.architecture, value)) {
+    all.squashed = at::tanh(all.u);
+    all.log_jacobian = tanh_log_jacobian(all.u);
+  }
   const at::Device device = value.device();
   const bool whole_bars = normalizer_.shares_by_bar();  // an encoder is worth minibatches of fewer bars, a layer is not
   std::optional<BarOrder> by_bar;

@@ -47,6 +47,8 @@ struct Shard {
   std::function<void(const at::Tensor&)> sum;
 };
 
+class MlpPass;
+
 // Owned by one trainer; holds references to policy and normalizer. update() is the one that matters.
 class Ppo {
  public:
@@ -65,7 +67,7 @@ class Ppo {
   struct MinibatchMetrics {
     at::Tensor metrics, ratio_error;  // [kMetrics], 0-d
   };
-  MinibatchMetrics add_gradients(const Samples& samples, double share);
+  MinibatchMetrics add_gradients(const Samples& samples, MlpPass* pass, double share);
   MinibatchMetrics accumulate_gradients(const Samples& minibatch);
   MinibatchMetrics gradients_within_memory(const Samples& minibatch);
 

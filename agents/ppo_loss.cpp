@@ -14,23 +14,21 @@
 namespace ristretto::agents {
 namespace {
 
-// ln(1 + exp(x)) for any x.
-template <class R>
-R softplus(R x) {
-  return std::max(x, R(0)) + std::log1p(std::exp(-std::abs(x)));
-}
-
 // Rows of a contiguous tensor as numbers; the tensor lives as long as they are read.
 template <class R>
 class Rows {
  public:
-  explicit Rows(const at::Tensor& tensor) : tensor_(tensor.contiguous()), data_(tensor_.const_data_ptr<R>()) {}
+  explicit Rows(const at::Tensor& tensor) {
+    if (!tensor.defined()) return;
+    tensor_ = tensor.contiguous();
+    data_ = tensor_.const_data_ptr<R>();
+  }
   R operator[](std::int64_t i) const { return data_[i]; }
   const R* operator+(std::int64_t i) const { return data_ + i; }
 
  private:
   at::Tensor tensor_;
-  const R* data_;
+  const R* data_ = nullptr;
 };
 
 template <class R>
@@ -39,7 +37,7 @@ void write_policy_gradients(bool tanh, const at::Tensor& mean_rows, const at::Te
                             PolicyGradients& out) {
   const std::int64_t size = mean_rows.size(0), actions = mean_rows.size(1);
   const Rows<R> means(mean_rows), us(samples.u), old(samples.old_log_probability), advantage(samples.advantage),
-      log_std(log_std_row);
+      squashed(samples.squashed), log_jacobian(samples.log_jacobian), log_std(log_std_row);
   R* mean_gradient = out.mean.mutable_data_ptr<R>();
 
   const R low = static_cast<R>(1 - settings.clip_range), high = static_cast<R>(1 + settings.clip_range);
@@ -67,13 +65,11 @@ void write_policy_gradients(bool tanh, const at::Tensor& mean_rows, const at::Te
     const R log_ratio = log_probability - old[i], ratio = std::exp(log_ratio), change = ratio - 1;
     const R plain = -advantage[i] * ratio, clipped = -advantage[i] * std::clamp(ratio, low, high);
     const R of_probability = plain >= clipped ? plain * weight : R(0);  // d loss / d log_probability
-    R jacobian = 0;
     for (std::size_t j = 0; j < columns; ++j) {
       R to_mean = of_probability * z[j] * inverse_std[j];
       R to_log_std = of_probability * (z[j] * z[j] - 1) + of_entropy;
-      if (tanh) {  // H(u) + tanh_log_jacobian(mean + std * z), z held
-        jacobian += 2 * (static_cast<R>(std::numbers::ln2) - u[j] - softplus(-2 * u[j]));
-        const R slope = -2 * std::tanh(u[j]) * of_entropy;
+      if (tanh) {  // the entropy is H(u) + tanh_log_jacobian(mean + std * z), z held
+        const R slope = -2 * squashed[i * actions + static_cast<std::int64_t>(j)] * of_entropy;
         to_mean += slope;
         to_log_std += slope * (u[j] - mean[j]);
       }
@@ -81,7 +77,7 @@ void write_policy_gradients(bool tanh, const at::Tensor& mean_rows, const at::Te
       log_std_gradient[j] += static_cast<double>(to_log_std);
     }
     out.loss += static_cast<double>(std::max(plain, clipped));
-    out.entropy += gaussian_entropy + static_cast<double>(jacobian);
+    out.entropy += gaussian_entropy + (tanh ? static_cast<double>(log_jacobian[i]) : 0);
     out.approx_kl += static_cast<double>(change - log_ratio);
     out.clip_fraction += std::abs(change) > clip;
     if (!(std::abs(change) <= error)) error = std::isnan(error) ? error : std::abs(change);  // NaN stays

@@ -28,6 +28,7 @@ enum Metric { kPolicyLoss, kValueLoss, kEntropy, kApproxKl, kClipFraction, kMetr
 // What a loss is of, B samples each: u [B, A], the others [B].
 struct LossSamples {
   at::Tensor u, old_log_probability, advantage, old_value, target;
+  at::Tensor squashed, log_jacobian;  // of tanh_gaussian: tanh(u) [B, A] and tanh_log_jacobian(u) [B]
 };
 
 // Whether policy_gradients() and value_gradients() apply: Gaussians on the CPU, float32 or float64 as `numbers`.

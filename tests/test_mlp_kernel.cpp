@@ -150,9 +150,10 @@ TEST_CASE("mlp kernel: a pass gives autograd's gradients, in it or without") {
   const auto gradients = [](Policy policy, const at::Tensor& x) {
     std::vector<at::Tensor> out;
     give_gradients(policy);
-    MlpPass(policy, x, /*bf16=*/false)
-        .run([](const at::Tensor& mean) { return mean.pow(3); },
-             [](const at::Tensor& value) { return value.square(); });
+    MlpPass(policy, x.size(0), /*bf16=*/false)
+        .run(
+            x, [](const at::Tensor& mean) { return mean.pow(3); },
+            [](const at::Tensor& value) { return value.square(); });
     for (const auto* weights : {&policy.actor, &policy.critic}) {
       for (const at::Tensor& weight : weights->tensors()) out.push_back(weight.grad());
     }
@@ -186,8 +187,10 @@ TEST_CASE("mlp kernel: runs passes of few samples through narrow networks where 
                                 if (name == "aten::mm" || name.starts_with("aten::addmm")) ++products;
                                 return std::unique_ptr<at::ObserverContext>();
                               }).scopes({at::RecordScope::FUNCTION}));
-    MlpPass(policy, at::randn({samples, 11}), /*bf16=*/false)
-        .run([](const at::Tensor& mean) { return mean; }, [](const at::Tensor& value) { return value; });
+    MlpPass(policy, samples, /*bf16=*/false)
+        .run(
+            at::randn({samples, 11}), [](const at::Tensor& mean) { return mean; },
+            [](const at::Tensor& value) { return value; });
     at::removeCallback(counting);
     return products == 0;
   };

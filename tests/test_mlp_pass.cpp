@@ -66,14 +66,15 @@ TEST_CASE("mlp pass: outputs and gradients are autograd's, added to what is ther
 
       zero(policy);
       for (int i = 0; i < 2; ++i) {
-        MlpPass pass(policy, input, /*bf16=*/false);
-        const Outputs now = pass.forward();
+        MlpPass pass(policy, rows, /*bf16=*/false);
+        const Outputs now = pass.forward(input);
         CHECK((now.mean - outputs.mean).abs().max().item<double>() < kRounding);
         CHECK((now.value - outputs.value).abs().max().item<double>() < kRounding);
         loss_of(now).backward();
         if (in_one) {
-          pass.run([&](const at::Tensor&) { return now.mean.grad(); },
-                   [&](const at::Tensor&) { return now.value.grad(); });
+          pass.run(
+              input, [&](const at::Tensor&) { return now.mean.grad(); },
+              [&](const at::Tensor&) { return now.value.grad(); });
         } else {
           pass.backward(now.mean.grad(), now.value.grad());
         }
@@ -110,8 +111,8 @@ TEST_CASE("mlp pass: in bf16 what forward() gives under autocast, and autograd's
     for (const at::Tensor& weight : weights->tensors()) expected.push_back(weight.grad().clone());
   }
   zero(policy);
-  MlpPass pass(policy, x, /*bf16=*/true);
-  const Outputs now = pass.forward();
+  MlpPass pass(policy, x.size(0), /*bf16=*/true);
+  const Outputs now = pass.forward(x);
   CHECK(now.mean.equal(outputs.mean));
   CHECK(now.value.equal(outputs.value));
   loss_of(now).backward();

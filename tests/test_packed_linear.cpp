@@ -59,8 +59,8 @@ TEST_CASE("packed linear: is LibTorch's linear, for few rows and many, with a bi
         CHECK(deviation(PackedLinear(weight, bias)(x, false), expected) < most);
         CHECK(deviation(PackedLinear(weight, bias)(x, true), at::relu(expected)) < most);
         CHECK(deviation(PackedLinear(weight, {})(x, false), at::linear(x, weight)) < most);
-        CHECK(deviation(linear(x, weight, bias, true), at::relu(expected)) < most);
-        CHECK(deviation(linear(x, weight.t().contiguous().t(), {}, false), at::linear(x, weight)) < most);
+        CHECK(deviation(PackedLinear(weight, bias, rows)(x, true), at::relu(expected)) < most);
+        CHECK(deviation(PackedLinear(weight.t().contiguous().t(), {}, rows)(x, false), at::linear(x, weight)) < most);
       }
 }
 
@@ -109,8 +109,8 @@ TEST_CASE("mlp pass: with rows enough to pack weights, gradients are autograd's"
         weight.mutable_grad() = at::zeros_like(weight);
       }
     }
-    MlpPass pass(policy, x, false);
-    const Outputs outputs = pass.forward();
+    MlpPass pass(policy, x.size(0), false);
+    const Outputs outputs = pass.forward(x);
     loss(outputs).backward();
     pass.backward(outputs.mean.grad(), outputs.value.grad());
     std::size_t i = 0;

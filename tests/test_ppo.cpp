@@ -178,8 +178,13 @@ TEST_CASE("loss: written out it is autograd's, in value and gradients") {
       settings.entropy_coef = 0.03;
       settings.clipped_value_loss = clipped;
       const agents::Evaluation now = agents::evaluate(architecture, mean, log_std, u);
-      const agents::LossSamples samples{u, now.log_probability.detach() + 0.3 * normal({200}), normal({200}),
-                                        value.detach() + 0.3 * normal({200}), normal({200})};
+      const agents::LossSamples samples{u,
+                                        now.log_probability.detach() + 0.3 * normal({200}),
+                                        normal({200}),
+                                        value.detach() + 0.3 * normal({200}),
+                                        normal({200}),
+                                        at::tanh(u),
+                                        agents::tanh_log_jacobian(u)};
       const agents::PpoLoss loss =
           agents::ppo_loss(now.log_probability, samples.old_log_probability, now.entropy, samples.advantage, value,
                            samples.old_value, samples.target, settings);
