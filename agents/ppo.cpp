@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/aminmax.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/maximum.h>
@@ -265,11 +266,9 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
   const at::Tensor unexplained = (all.target - all.value).var() / all.target.var();
   const at::Tensor log_std = log_std_of(policy_);
   const at::Tensor std = log_std.defined() ? log_std.exp().mean() : at::zeros_like(norms);
-  // A number that is not finite stays so in every sum.
-  const at::Tensor finite = at::isfinite(optimizer_.parameters())
-                                .all()
-                                .logical_and(at::isfinite(sums).all())
-                                .logical_and(at::isfinite(norms));
+  // A number that is not finite stays so in every sum, and is the least or the largest of all.
+  const auto [least, largest] = at::aminmax(optimizer_.parameters());
+  const at::Tensor finite = at::isfinite(at::cat({sums, at::stack({norms, least, largest})})).all();
   const at::Tensor to_read =
       at::cat({sums, first, at::stack({norms, unexplained, std, finite.to(value.scalar_type())})});
   const at::Tensor read = [&] {
