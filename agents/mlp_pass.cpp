@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "agents/mlp_kernel.h"
+#include "ft_transformer/linear_relu.h"
 #include "platform/instruction_sets.h"
 #include "platform/text.h"
 
@@ -83,20 +84,18 @@ void run_in(const Kernels& kernels, const ft_transformer::Weights& weights, cons
   kernels.backward(mlp, of_out.const_data_ptr<float>());
 }
 
-// dy [B, out] and x [B, in] of y = x W^T + b.
-void add_gradients(const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& dy, const at::Tensor& x) {
-  if (dy.scalar_type() == weight.scalar_type()) {
-    weight.addmm_(dy.t(), x);
+// Adds the gradient of the weight [out, in] of y = x W^T: dy [B, out], x [B, in].
+void add_weight_gradient(const at::Tensor& gradient, const at::Tensor& dy, const at::Tensor& x) {
+  if (dy.scalar_type() == gradient.scalar_type()) {
+    gradient.addmm_(dy.t(), x);
   } else {
-    weight.add_(at::mm(dy.t(), x));
+    gradient.add_(at::mm(dy.t(), x));
   }
-  bias.add_(dy.sum(0));
 }
 
-void add_gradients(const ft_transformer::Weights& weights, const char* layer, const at::Tensor& dy,
-                   const at::Tensor& x) {
-  add_gradients(weights.at(std::string(layer) + ".weight").mutable_grad(),
-                weights.at(std::string(layer) + ".bias").mutable_grad(), dy, x);
+void add_weight_gradient(const ft_transformer::Weights& weights, const char* layer, const at::Tensor& dy,
+                         const at::Tensor& x) {
+  add_weight_gradient(weights.at(str(layer, ".weight")).mutable_grad(), dy, x);
 }
 
 // The columns of net.0 that read the account, and those that read the market.
@@ -163,19 +162,27 @@ at::Tensor MlpPass::first_layer(const Network& network) const {
 
 void MlpPass::first_layer_back(const Network& network, const at::Tensor& dz) const {
   const ft_transformer::Weights& weights = *network.weights;
-  if (input_.x.defined()) return add_gradients(weights, "net.0", dz, input_.x);
+  if (input_.x.defined()) return add_weight_gradient(weights, "net.0", dz, input_.x);
   const auto [account, market] = account_and_market(weights.at("net.0.weight").mutable_grad(), input_);
-  add_gradients(market, weights.at("net.0.bias").mutable_grad(), sum_by_window(dz, input_), input_.windows);
-  at::Tensor(account).addmm_(dz.t(), input_.account);
+  add_weight_gradient(market, sum_by_window(dz, input_), input_.windows);
+  add_weight_gradient(account, dz, input_.account);
 }
 
 at::Tensor MlpPass::hidden(const PackedLinear& layer, const at::Tensor& x) const {
   return architecture_.activation == Activation::relu ? layer(x, true) : layer(x, false).tanh_();
 }
 
-at::Tensor MlpPass::before_activation(const at::Tensor& gradient, const at::Tensor& activation) const {
-  return architecture_.activation == Activation::relu ? at::threshold_backward(gradient, activation, 0)
-                                                      : at::tanh_backward(gradient, activation);
+at::Tensor MlpPass::before_activation(const at::Tensor& gradient, const at::Tensor& activation,
+                                      const at::Tensor& bias) const {
+  const at::Tensor& of_bias = bias.mutable_grad();
+  const bool relu = architecture_.activation == Activation::relu;
+  if (relu && ft_transformer::fits_relu_kernel(activation)) {
+    return ft_transformer::relu_back(activation, gradient, of_bias);
+  }
+  const at::Tensor dz =
+      relu ? at::threshold_backward(gradient, activation, 0) : at::tanh_backward(gradient, activation);
+  of_bias.add_(dz.sum(0));
+  return dz;
 }
 
 void MlpPass::run_forward(Network& network) const {
@@ -188,10 +195,12 @@ void MlpPass::run_forward(Network& network) const {
 void MlpPass::run_back(Network& network, const at::Tensor& of_out) const {
   const ft_transformer::Weights& weights = *network.weights;
   const at::Tensor gradient = of_out.to(network.second.scalar_type());
-  add_gradients(weights, "net.4", gradient, network.second);
-  const at::Tensor second = before_activation(network.back[2](gradient, false), network.second);
-  add_gradients(weights, "net.2", second, network.first);
-  const at::Tensor first = before_activation(network.back[1](second, false), network.first);
+  weights.at("net.4.bias").mutable_grad().add_(gradient.sum(0));
+  add_weight_gradient(weights, "net.4", gradient, network.second);
+  const at::Tensor second =
+      before_activation(network.back[2](gradient, false), network.second, weights.at("net.2.bias"));
+  add_weight_gradient(weights, "net.2", second, network.first);
+  const at::Tensor first = before_activation(network.back[1](second, false), network.first, weights.at("net.0.bias"));
   first_layer_back(network, first);
 }
 

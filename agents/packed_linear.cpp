@@ -10,6 +10,7 @@
 #include <optional>
 #include <string_view>
 
+#include "ft_transformer/linear_relu.h"
 #include "platform/instruction_sets.h"
 
 namespace ristretto::agents {
@@ -62,6 +63,8 @@ const Operators& operators() {
 }
 
 at::Tensor plain(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
+  if (relu && bias.defined() && ft_transformer::fits_relu_kernel(x))
+    return ft_transformer::linear_relu(x, weight, bias);
   const at::Tensor y = bias.defined() ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
   return relu ? y.relu_() : y;
 }

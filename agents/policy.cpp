@@ -6,7 +6,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/log.h>
 #include <ATen/ops/log_sigmoid.h>
 #include <ATen/ops/log_softmax.h>
@@ -18,6 +17,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "ft_transformer/blocks.h"
 #include "platform/error.h"
 #include "platform/text.h"
 
@@ -116,10 +116,6 @@ Weights file_template(const Architecture& architecture, const Weights& network) 
   return file;
 }
 
-at::Tensor linear(const Weights& weights, const std::string& name, const at::Tensor& x) {
-  return at::linear(x, weights.at(name + ".weight"), weights.at(name + ".bias"));
-}
-
 // -> [B, outputs], in the input's type also under autocast.
 at::Tensor forward(const Weights& weights, const Architecture& architecture, const Input& input, ContextHead head) {
   RECORD_USER_SCOPE("trunk");
@@ -131,18 +127,18 @@ at::Tensor forward(const Weights& weights, const Architecture& architecture, con
     return ft_transformer::read_context(weights, shape, head, context, input.account, input.window)
         .to(input.account.scalar_type());
   }
-  const auto activate = [&](const at::Tensor& z) {
-    return architecture.activation == Activation::relu ? at::relu(z) : at::tanh(z);
+  const bool relu = architecture.activation == Activation::relu;
+  const auto hidden = [&](const std::string& name, const at::Tensor& of) {
+    return relu ? ft_transformer::linear_relu(weights, name, of) : at::tanh(ft_transformer::linear(weights, name, of));
   };
   at::Tensor y;
   if (architecture.network == Network::mlp) {
-    y = activate(linear(weights, "net.0", x));
-    y = activate(linear(weights, "net.2", y));
-    y = linear(weights, "net.4", y);
+    y = hidden("net.2", hidden("net.0", x));
+    y = ft_transformer::linear(weights, "net.4", y);
   } else {
-    y = activate(ft_transformer::encode(weights, encoder_of(architecture), kEncoder, x));
-    y = activate(linear(weights, "net.1", y));
-    y = linear(weights, "net.3", y);
+    const at::Tensor encoded = ft_transformer::encode(weights, encoder_of(architecture), kEncoder, x);
+    y = hidden("net.1", relu ? at::relu(encoded) : at::tanh(encoded));
+    y = ft_transformer::linear(weights, "net.3", y);
   }
   return y.to(x.scalar_type());
 }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "ft_transformer/cpu_attention.h"
+#include "ft_transformer/linear_relu.h"
 
 namespace ristretto::ft_transformer {
 namespace {
@@ -83,6 +84,10 @@ void Builder::norm(const std::string& name) {
 
 at::Tensor linear(const Weights& weights, const std::string& name, const at::Tensor& x) {
   return at::linear(x, weights.at(name + ".weight"), weights.at(name + ".bias"));
+}
+
+at::Tensor linear_relu(const Weights& weights, const std::string& name, const at::Tensor& x) {
+  return linear_relu(x, weights.at(name + ".weight"), weights.at(name + ".bias"));
 }
 
 at::Tensor norm(const Weights& weights, const std::string& name, const at::Tensor& x) {

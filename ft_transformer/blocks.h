@@ -33,6 +33,7 @@ class Builder {
 };
 
 at::Tensor linear(const Weights& weights, const std::string& name, const at::Tensor& x);
+at::Tensor linear_relu(const Weights& weights, const std::string& name, const at::Tensor& x);
 at::Tensor norm(const Weights& weights, const std::string& name, const at::Tensor& x);  // over the last axis
 
 // softmax(q k^T / sqrt(d/h)) v by `heads` heads, which split the channels in order; q [B, Q, d], k and v [B, T, d] ->

@@ -52,12 +52,12 @@ at::Tensor attention(const Weights& weights, const EncoderShape& shape, const st
 
 at::Tensor feedforward(const Weights& weights, const EncoderShape& shape, const std::string& name,
                        const at::Tensor& x) {
-  at::Tensor hidden = linear(weights, name + ".linear1", x);
+  at::Tensor hidden;
   if (shape.published) {  // ReGLU (Shazeer 2020): the gate is the second half
-    const std::vector<at::Tensor> halves = hidden.chunk(2, -1);
+    const std::vector<at::Tensor> halves = linear(weights, name + ".linear1", x).chunk(2, -1);
     hidden = halves[0] * at::relu(halves[1]);
   } else {
-    hidden = at::relu(hidden);
+    hidden = linear_relu(weights, name + ".linear1", x);
   }
   return linear(weights, name + ".linear2", dropout(shape, hidden));
 }

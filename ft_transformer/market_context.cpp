@@ -50,7 +50,7 @@ void add_encoder(Builder& build, const MarketContextShape& shape) {
 }
 
 at::Tensor feedforward(const Weights& weights, const std::string& path, const at::Tensor& x) {
-  const at::Tensor hidden = at::relu(linear(weights, path + "feedforward.linear1", norm(weights, path + "norm2", x)));
+  const at::Tensor hidden = linear_relu(weights, path + "feedforward.linear1", norm(weights, path + "norm2", x));
   return linear(weights, path + "feedforward.linear2", hidden);
 }
 
@@ -157,8 +157,8 @@ at::Tensor read_context(const Weights& weights, const MarketContextShape& shape,
   x = norm(weights, portfolio + "norm", x);
 
   const at::Tensor holdings = x.narrow(1, 1, x.size(1) - 1);
-  at::Tensor y = at::relu(linear(weights, "net.0", at::cat({x.select(1, 0), holdings.mean(1)}, 1)));
-  y = at::relu(linear(weights, "net.2", y));
+  at::Tensor y = linear_relu(weights, "net.0", at::cat({x.select(1, 0), holdings.mean(1)}, 1));
+  y = linear_relu(weights, "net.2", y);
   if (head == ContextHead::critic) return linear(weights, "net.4", y);
   const at::Tensor hidden = linear(weights, "head.asset", holdings) + linear(weights, "head.trunk", y).unsqueeze(1);
   return linear(weights, "head.action", at::relu(hidden)).squeeze(-1);

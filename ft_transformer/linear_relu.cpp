@@ -1,0 +1,77 @@
+#include "ft_transformer/linear_relu.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/relu.h>
+#include <ATen/ops/zeros.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+
+#include "ft_transformer/relu_kernel.h"
+#include "platform/instruction_sets.h"
+
+namespace ristretto::ft_transformer {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr std::int64_t kFewNumbers = 32768;  // of a thread's share: fewer are done before another has begun
+
+struct LinearRelu : torch::autograd::Function<LinearRelu> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
+                            const at::Tensor& bias) {
+    const at::Tensor y = at::mm(x, weight.t());
+    add_bias_relu_(y, bias);
+    context->save_for_backward({x, weight, y});
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1], &y = saved[2];
+    const at::Tensor of_bias = at::zeros({y.size(1)}, y.options());
+    const at::Tensor of_z = relu_back(y, gradients[0], of_bias);
+    const at::Tensor of_x = context->needs_input_grad(0) ? at::mm(of_z, weight) : at::Tensor();
+    return {of_x, at::mm(of_z.t(), x), of_bias};
+  }
+};
+
+}  // namespace
+
+bool fits_relu_kernel(const at::Tensor& y) { return y.is_cpu() && y.scalar_type() == at::kFloat; }
+
+void add_bias_relu_(const at::Tensor& y, const at::Tensor& bias) {
+  const std::int64_t width = y.size(1);
+  float* const numbers = y.mutable_data_ptr<float>();
+  const float* const shift = bias.const_data_ptr<float>();
+  at::parallel_for(0, y.size(0), kFewNumbers / width + 1, [&](std::int64_t begin, std::int64_t end) {
+    RISTRETTO_WIDEST(decltype(&baseline::add_bias_relu), add_bias_relu)(numbers, shift, width, begin, end);
+  });
+}
+
+at::Tensor relu_back(const at::Tensor& y, const at::Tensor& y_gradient, const at::Tensor& bias_gradient) {
+  const at::Tensor from = y_gradient.contiguous(), to = at::empty_like(from);
+  const std::int64_t rows = y.size(0), width = y.size(1);
+  const std::int64_t few = std::max<std::int64_t>(16, kFewNumbers / std::max<std::int64_t>(rows, 1) / 16 * 16);
+  const float *const of = y.const_data_ptr<float>(), *const gradient = from.const_data_ptr<float>();
+  float *const out = to.mutable_data_ptr<float>(), *const sums = bias_gradient.mutable_data_ptr<float>();
+  at::parallel_for(0, width, few, [&](std::int64_t begin, std::int64_t end) {
+    RISTRETTO_WIDEST(decltype(&baseline::relu_back), relu_back)(of, gradient, out, sums, rows, width, begin, end);
+  });
+  return to;
+}
+
+at::Tensor linear_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (!fits_relu_kernel(x) || !fits_relu_kernel(weight) || at::autocast::is_autocast_enabled(at::kCPU))
+    return at::relu(at::linear(x, weight, bias));
+  std::vector<std::int64_t> sizes = x.sizes().vec();
+  sizes.back() = weight.size(0);
+  return LinearRelu::apply(x.reshape({-1, weight.size(1)}), weight, bias).view(sizes);
+}
+
+}  // namespace ristretto::ft_transformer

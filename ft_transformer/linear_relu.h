@@ -1,0 +1,19 @@
+// max(0, x W^T + b): on a CPU in float32 what follows the product is one pass each way (relu_kernel.h).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace ristretto::ft_transformer {
+
+// x [.., in], weight [out, in], bias [out] -> [.., out].
+at::Tensor linear_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+// Its parts, for passes without a graph. Whether they apply to such numbers:
+bool fits_relu_kernel(const at::Tensor& y);
+// y [B, out], contiguous, becomes max(0, y + bias).
+void add_bias_relu_(const at::Tensor& y, const at::Tensor& bias);
+// The gradient of what the ReLU took, [B, out], from that of y, which it gave; its sum over B is added to
+// bias_gradient [out].
+at::Tensor relu_back(const at::Tensor& y, const at::Tensor& y_gradient, const at::Tensor& bias_gradient);
+
+}  // namespace ristretto::ft_transformer
