@@ -9,8 +9,6 @@
 #include <algorithm>
 #include <string>
 
-#include "platform/process.h"
-
 namespace ristretto::agents {
 namespace {
 
@@ -37,6 +35,9 @@ class Autocast {
   at::DeviceType device_;
   at::ScalarType was_ = at::kBFloat16;
 };
+
+// Numbers of one activation up to which both networks' stay in the caches together.
+constexpr std::int64_t kCachedNumbers = 1 << 20;
 
 // What each of an encoder's activations has: a number for each channel of each token.
 std::int64_t activation_size(const Architecture& architecture, const Input& input) {
@@ -68,9 +69,7 @@ void run_networks(const Policy& policy, const Input& input, bool bf16, const Gra
   };
   // One after the other: more threads are filled by one product, and large activations would push each other out of the
   // caches.
-  constexpr std::int64_t kAtOnce = 8;  // activations of both networks that are in use
-  const std::int64_t bytes = kAtOnce * activation_size(policy.architecture, input) * input.samples().element_size();
-  if (at::get_num_threads() > 2 || bytes > last_cache_bytes()) {
+  if (at::get_num_threads() > 2 || activation_size(policy.architecture, input) > kCachedNumbers) {
     through(Part::actor);
     through(Part::critic);
     return;

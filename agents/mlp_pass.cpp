@@ -12,7 +12,6 @@
 #include <c10/util/Exception.h>
 
 #include <optional>
-#include <string>
 #include <utility>
 
 #include "agents/mlp_kernel.h"
@@ -23,17 +22,15 @@
 namespace ristretto::agents {
 namespace {
 
-constexpr std::int64_t kFewRows = 256;      // up to here a product does not fill two threads
-constexpr std::int64_t kRowsForTwo = 4096;  // with no more than two, until the activations leave their caches
-constexpr std::int64_t kColumns = 256;      // of a row, that one thread sums at least
+constexpr std::int64_t kFewRows = 256;  // up to here a product does not fill more than two threads
+constexpr std::int64_t kColumns = 256;  // of a row, that one thread sums at least
 
 // Both at once where a thread each keeps all of them busy: within a parallel region the products are of one thread, and
 // nobody waits for the other's share of each.
 template <class First, class Second>
 void at_once(const Input& input, const First& first, const Second& second) {
   const at::NoGradGuard no_grad;
-  const std::int64_t most = at::get_num_threads() > 2 ? kFewRows : kRowsForTwo;
-  if (!input.samples().is_cpu() || input.samples().size(0) > most) {
+  if (!input.samples().is_cpu() || (at::get_num_threads() > 2 && input.samples().size(0) > kFewRows)) {
     first();
     second();
     return;
@@ -192,7 +189,7 @@ void MlpPass::run_forward(Network& network) const {
   network.out = network.layers[2](network.second, false).to(network.weights->at("net.4.bias").scalar_type());
 }
 
-void MlpPass::run_back(Network& network, const at::Tensor& of_out) const {
+void MlpPass::run_back(Network& network, const at::Tensor& of_out) {
   const ft_transformer::Weights& weights = *network.weights;
   const at::Tensor gradient = of_out.to(network.second.scalar_type());
   weights.at("net.4.bias").mutable_grad().add_(gradient.sum(0));
@@ -202,6 +199,7 @@ void MlpPass::run_back(Network& network, const at::Tensor& of_out) const {
   add_weight_gradient(weights, "net.2", second, network.first);
   const at::Tensor first = before_activation(network.back[1](second, false), network.first, weights.at("net.0.bias"));
   first_layer_back(network, first);
+  network.first = network.second = network.out = at::Tensor();  // the next batch needs their room
 }
 
 void MlpPass::backward(const at::Tensor& mean, const at::Tensor& value) {

@@ -46,7 +46,7 @@ class MlpPass {
   // Also adds what it gives to the gradient of the bias.
   at::Tensor before_activation(const at::Tensor& gradient, const at::Tensor& activation, const at::Tensor& bias) const;
   void run_forward(Network& network) const;
-  void run_back(Network& network, const at::Tensor& of_out) const;
+  void run_back(Network& network, const at::Tensor& of_out);
 
   Architecture architecture_;
   std::int64_t rows_;

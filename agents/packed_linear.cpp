@@ -17,11 +17,11 @@ namespace ristretto::agents {
 namespace {
 
 constexpr std::int64_t kFewColumns = 16;        // in or out: below, the product is no work
-constexpr std::int64_t kFewWeights = 1L << 16;  // below, packing is dearer than what it gives
+constexpr std::int64_t kFewWeights = 1L << 16;  // weights: below, packing is dearer than what it gives
 constexpr std::int64_t kManyWeights =
     1L << 18;                              // of them, few rows pay too: below, the call is dearer than the product
 constexpr std::int64_t kManyRows = 512;    // always pay, and what the packed order is chosen for
-constexpr std::int64_t kRowsInAll = 2048;  // below, packing is dearer than what it gives
+constexpr std::int64_t kRowsInAll = 2048;  // rows: the same
 
 using Pack = at::Tensor(const at::Tensor&, std::optional<std::int64_t>);
 using Linear = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
@@ -63,8 +63,11 @@ const Operators& operators() {
 }
 
 at::Tensor plain(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
-  if (relu && bias.defined() && ft_transformer::fits_relu_kernel(x))
-    return ft_transformer::linear_relu(x, weight, bias);
+  if (relu && bias.defined() && ft_transformer::fits_relu_kernel(x)) {
+    const at::Tensor y = at::mm(x, weight.t());
+    ft_transformer::add_bias_relu_(y, bias);
+    return y;
+  }
   const at::Tensor y = bias.defined() ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
   return relu ? y.relu_() : y;
 }
@@ -74,10 +77,10 @@ at::Tensor plain(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
 PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias, std::int64_t rows)
     : weight_(weight), bias_(bias) {
   const bool bf16 = weight.scalar_type() == at::kBFloat16;
-  const std::int64_t fewest = !bf16 && mkl_is_at_home() ? kAnyNumber : kRowsInAll;
+  const bool pays = rows == kWithoutEnd || (rows >= kRowsInAll && (bf16 || !mkl_is_at_home()));
   const bool type = weight.scalar_type() == at::kFloat || (bf16 && operators().bf16);
   packs_ = weight.is_cpu() && type && std::min(weight.size(0), weight.size(1)) >= kFewColumns &&
-           weight.numel() >= kFewWeights && rows >= fewest && operators().pack;
+           weight.numel() >= kFewWeights && pays && operators().pack;
 }
 
 at::Tensor PackedLinear::operator()(const at::Tensor& x, bool relu) const {

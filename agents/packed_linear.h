@@ -12,11 +12,11 @@ namespace ristretto::agents {
 
 class PackedLinear {
  public:
-  static constexpr std::int64_t kAnyNumber = std::numeric_limits<std::int64_t>::max();
+  static constexpr std::int64_t kWithoutEnd = std::numeric_limits<std::int64_t>::max();
   // weight [out, in], bias [out] or undefined; both float32 or bfloat16, without gradients. `rows`: that it will see in
   // all. Where this LibTorch or the device has no such products, or they do not pay, the plain one is used. Packed when
   // that pays for the first time: the weight must not change from here on.
-  PackedLinear(const at::Tensor& weight, const at::Tensor& bias, std::int64_t rows = kAnyNumber);
+  PackedLinear(const at::Tensor& weight, const at::Tensor& bias, std::int64_t rows = kWithoutEnd);
   // Of one thread at a time. x [B, in] of the weight's type -> [B, out] of the same; relu: of that, max(0, .).
   at::Tensor operator()(const at::Tensor& x, bool relu) const;
 

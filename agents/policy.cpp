@@ -136,8 +136,7 @@ at::Tensor forward(const Weights& weights, const Architecture& architecture, con
     y = hidden("net.2", hidden("net.0", x));
     y = ft_transformer::linear(weights, "net.4", y);
   } else {
-    const at::Tensor encoded = ft_transformer::encode(weights, encoder_of(architecture), kEncoder, x);
-    y = hidden("net.1", relu ? at::relu(encoded) : at::tanh(encoded));
+    y = hidden("net.1", at::relu(ft_transformer::encode(weights, encoder_of(architecture), kEncoder, x)));
     y = ft_transformer::linear(weights, "net.3", y);
   }
   return y.to(x.scalar_type());

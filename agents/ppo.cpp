@@ -102,7 +102,7 @@ Ppo::Ppo(Policy& policy, const Normalizer& normalizer, Optimizer& optimizer, con
     : policy_(policy), normalizer_(normalizer), optimizer_(optimizer), settings_(settings), shard_(shard) {}
 
 // Adds the gradient of the samples' mean loss times `share`, through `pass` if the networks are MLPs; what they tell.
-Ppo::MinibatchMetrics Ppo::add_gradients(const Samples& samples, MlpPass* pass, double share) {
+Ppo::MinibatchMetrics Ppo::add_gradients(const Samples& samples, std::optional<MlpPass>& pass, double share) {
   std::optional<DistinctBars> distinct;
   if (samples.order) distinct = samples.order->run(samples.first, samples.size());
   const Input input = samples.x.defined()
@@ -150,11 +150,10 @@ Ppo::MinibatchMetrics Ppo::accumulate_gradients(const Samples& minibatch) {
   optimizer_.zero_gradients();
   const std::int64_t size = minibatch.size();
   const std::int64_t most = settings_.micro_batch > 0 ? settings_.micro_batch : size;
-  std::optional<MlpPass> mlp;
-  if (MlpPass::fits(policy_)) mlp.emplace(policy_, size, settings_.bf16);
-  MlpPass* const pass = mlp ? &*mlp : nullptr;
-  if (most >= size && shard_.size == 1) return add_gradients(minibatch, pass, 1);
   const std::int64_t first = size * shard_.rank / shard_.size, last = size * (shard_.rank + 1) / shard_.size;
+  std::optional<MlpPass> pass;
+  if (MlpPass::fits(policy_)) pass.emplace(policy_, last - first, settings_.bf16);
+  if (most >= size && shard_.size == 1) return add_gradients(minibatch, pass, 1);
   MinibatchMetrics all{at::zeros({kMetrics}, minibatch.value.options()), at::zeros({}, minibatch.value.options())};
   for (std::int64_t begin = first; begin < last; begin += most) {
     const Samples samples = minibatch.narrow(begin, std::min(most, last - begin));
@@ -266,7 +265,7 @@ UpdateMetrics Ppo::update(const Rollout& rollout, const at::Tensor& reward, doub
   const at::Tensor unexplained = (all.target - all.value).var() / all.target.var();
   const at::Tensor log_std = log_std_of(policy_);
   const at::Tensor std = log_std.defined() ? log_std.exp().mean() : at::zeros_like(norms);
-  // A number that is not finite stays so in every sum, and is the least or the largest of all.
+  // A number that is not finite stays so in every sum; infinity is the least or the largest of all, NaN both.
   const auto [least, largest] = at::aminmax(optimizer_.parameters());
   const at::Tensor finite = at::isfinite(at::cat({sums, at::stack({norms, least, largest})})).all();
   const at::Tensor to_read =

@@ -6,7 +6,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 
+#include "agents/mlp_pass.h"
 #include "agents/normalizer.h"
 #include "agents/optimizer.h"
 #include "agents/policy.h"
@@ -47,8 +49,6 @@ struct Shard {
   std::function<void(const at::Tensor&)> sum;
 };
 
-class MlpPass;
-
 // Owned by one trainer; holds references to policy and normalizer. update() is the one that matters.
 class Ppo {
  public:
@@ -67,7 +67,7 @@ class Ppo {
   struct MinibatchMetrics {
     at::Tensor metrics, ratio_error;  // [kMetrics], 0-d
   };
-  MinibatchMetrics add_gradients(const Samples& samples, MlpPass* pass, double share);
+  MinibatchMetrics add_gradients(const Samples& samples, std::optional<MlpPass>& pass, double share);
   MinibatchMetrics accumulate_gradients(const Samples& minibatch);
   MinibatchMetrics gradients_within_memory(const Samples& minibatch);
 

@@ -5,6 +5,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/maximum.h>
 #include <ATen/record_function.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cmath>
@@ -151,6 +152,7 @@ PolicyGradients policy_gradients(const Architecture& architecture, const at::Ten
   const at::TensorOptions options = mean.options().requires_grad(false);
   PolicyGradients out{at::empty(mean.sizes(), options), at::empty(log_std.sizes(), options)};
   const bool tanh = architecture.distribution == Distribution::tanh_gaussian;
+  TORCH_INTERNAL_ASSERT(!tanh || (samples.squashed.defined() && samples.log_jacobian.defined()));
   if (mean.scalar_type() == at::kFloat) {
     write_policy_gradients<float>(tanh, mean, log_std, samples, settings, share, out);
   } else {

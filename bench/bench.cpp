@@ -209,7 +209,7 @@ void add_update_wide(std::vector<Case>& cases, const Options& options) {
       settings.batch_size = batch;
       settings.epochs = 1;
       settings.bf16 = bf16;
-      if (options.device.is_cpu()) settings.micro_batch = 2048;  // as the program does
+      if (options.device.is_cpu()) settings.micro_batch = 1024 * options.threads;  // as the program does
       add_update(cases, options,
                  str("302-1024-1024-7, batch ", with_thousands(batch), what, bf16 ? ", bf16" : ", fp32"), where,
                  portfolios, horizon, architecture, settings, mlp_flops(architecture));

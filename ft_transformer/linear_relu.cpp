@@ -7,9 +7,12 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/zeros.h>
+#include <c10/util/Exception.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <vector>
 
 #include "ft_transformer/relu_kernel.h"
 #include "platform/instruction_sets.h"
@@ -20,6 +23,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+constexpr std::int64_t kLine = 16;           // numbers of a cache line
 constexpr std::int64_t kFewNumbers = 32768;  // of a thread's share: fewer are done before another has begun
 
 struct LinearRelu : torch::autograd::Function<LinearRelu> {
@@ -46,6 +50,7 @@ struct LinearRelu : torch::autograd::Function<LinearRelu> {
 bool fits_relu_kernel(const at::Tensor& y) { return y.is_cpu() && y.scalar_type() == at::kFloat; }
 
 void add_bias_relu_(const at::Tensor& y, const at::Tensor& bias) {
+  TORCH_INTERNAL_ASSERT(y.is_contiguous() && bias.is_contiguous());
   const std::int64_t width = y.size(1);
   float* const numbers = y.mutable_data_ptr<float>();
   const float* const shift = bias.const_data_ptr<float>();
@@ -55,13 +60,17 @@ void add_bias_relu_(const at::Tensor& y, const at::Tensor& bias) {
 }
 
 at::Tensor relu_back(const at::Tensor& y, const at::Tensor& y_gradient, const at::Tensor& bias_gradient) {
+  TORCH_INTERNAL_ASSERT(y.is_contiguous() && bias_gradient.is_contiguous());
   const at::Tensor from = y_gradient.contiguous(), to = at::empty_like(from);
   const std::int64_t rows = y.size(0), width = y.size(1);
-  const std::int64_t few = std::max<std::int64_t>(16, kFewNumbers / std::max<std::int64_t>(rows, 1) / 16 * 16);
+  // By blocks of whole cache lines, so that no two threads write to one.
+  const std::int64_t blocks = (width + kLine - 1) / kLine,
+                     few = kFewNumbers / (std::max<std::int64_t>(rows, 1) * kLine);
   const float *const of = y.const_data_ptr<float>(), *const gradient = from.const_data_ptr<float>();
   float *const out = to.mutable_data_ptr<float>(), *const sums = bias_gradient.mutable_data_ptr<float>();
-  at::parallel_for(0, width, few, [&](std::int64_t begin, std::int64_t end) {
-    RISTRETTO_WIDEST(decltype(&baseline::relu_back), relu_back)(of, gradient, out, sums, rows, width, begin, end);
+  at::parallel_for(0, blocks, few + 1, [&](std::int64_t begin, std::int64_t end) {
+    RISTRETTO_WIDEST(decltype(&baseline::relu_back), relu_back)
+    (of, gradient, out, sums, rows, width, begin * kLine, std::min(end * kLine, width));
   });
   return to;
 }

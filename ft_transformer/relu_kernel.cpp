@@ -17,11 +17,12 @@ void add_bias_relu(float* y, const float* bias, std::int64_t width, std::int64_t
 void relu_back(const float* y, const float* y_gradient, float* z_gradient, float* bias_gradient, std::int64_t rows,
                std::int64_t width, std::int64_t begin, std::int64_t end) {
   constexpr std::int64_t kColumns = 1024;  // at once: whole rows as they lie, and their sums in the first cache
-  constexpr std::int64_t kRows = 128;     // summed by themselves, so that rounding does not grow with all
+  constexpr std::int64_t kRows = 128;      // summed by themselves, so that rounding does not grow with all
   for (std::int64_t first = begin; first < end; first += kColumns) {
     const std::int64_t columns = end - first < kColumns ? end - first : kColumns;
     for (std::int64_t i = 0; i < rows;) {
-      float sums[kColumns] = {};
+      float sums[kColumns];
+      for (std::int64_t j = 0; j < columns; ++j) sums[j] = 0;
       for (const std::int64_t stop = i + kRows < rows ? i + kRows : rows; i < stop; ++i) {
         const std::int64_t place = i * width + first;
         const float *const of = y + place, *const from = y_gradient + place;

@@ -10,11 +10,11 @@ namespace ristretto::ft_transformer {
 // add_bias_relu: y [., width] = max(0, y + bias [width]) in its rows [begin, end); NaN stays.
 // relu_back: z_gradient [rows, width] is y's where y > 0 or is NaN, 0 elsewhere, in its columns [begin, end); what they
 // sum to is added to bias_gradient [width].
-#define RISTRETTO_DECLARE_RELU(isa)                                                                             \
-  namespace isa {                                                                                               \
-  void add_bias_relu(float* y, const float* bias, std::int64_t width, std::int64_t begin, std::int64_t end);    \
-  void relu_back(const float* y, const float* y_gradient, float* z_gradient, float* bias_gradient,              \
-                 std::int64_t rows, std::int64_t width, std::int64_t begin, std::int64_t end);                  \
+#define RISTRETTO_DECLARE_RELU(isa)                                                                                   \
+  namespace isa {                                                                                                     \
+  void add_bias_relu(float* y, const float* bias, std::int64_t width, std::int64_t begin, std::int64_t end);          \
+  void relu_back(const float* y, const float* y_gradient, float* z_gradient, float* bias_gradient, std::int64_t rows, \
+                 std::int64_t width, std::int64_t begin, std::int64_t end);                                           \
   }
 RISTRETTO_DECLARE_RELU(baseline)
 RISTRETTO_DECLARE_RELU(avx2)

@@ -59,14 +59,4 @@ int usable_cores() {
   return std::max(cores, 1);
 }
 
-std::int64_t last_cache_bytes() {
-  constexpr std::int64_t kCommon = std::int64_t{32} << 20;
-#if defined(_SC_LEVEL3_CACHE_SIZE)
-  const std::int64_t bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
-  return bytes > 0 ? bytes : kCommon;
-#else
-  return kCommon;
-#endif
-}
-
 }  // namespace ristretto

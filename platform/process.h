@@ -1,8 +1,6 @@
 // What a process must settle before it computes.
 #pragma once
 
-#include <cstdint>
-
 namespace ristretto {
 
 // For a program that computes for minutes; the first thing in main. Memory that was freed stays with the process, in
@@ -15,8 +13,5 @@ void prepare_to_compute(char** argv);
 
 // Cores that this process may use: its affinity, and the quota of its control group; at least 1.
 int usable_cores();
-
-// Of the processor's last cache, which its cores share; 32 MiB where it does not say.
-std::int64_t last_cache_bytes();
 
 }  // namespace ristretto

@@ -32,10 +32,9 @@ double deviation(const at::Tensor& found, const at::Tensor& expected) {
 // Output and gradients of x, weight and bias.
 std::vector<at::Tensor> through(const std::vector<at::Tensor>& numbers, at::ScalarType type, bool plainly) {
   std::vector<at::Tensor> leaves;
-  for (std::size_t i = 0; i < 3; ++i)
-    leaves.push_back(numbers[i].to(type).detach().clone().requires_grad_(true));
-  const at::Tensor y = plainly ? at::relu(at::linear(leaves[0], leaves[1], leaves[2]))
-                               : linear_relu(leaves[0], leaves[1], leaves[2]);
+  for (std::size_t i = 0; i < 3; ++i) leaves.push_back(numbers[i].to(type).detach().clone().requires_grad_(true));
+  const at::Tensor y =
+      plainly ? at::relu(at::linear(leaves[0], leaves[1], leaves[2])) : linear_relu(leaves[0], leaves[1], leaves[2]);
   (y * numbers[3].to(type)).sum().backward();
   return {y, leaves[0].grad(), leaves[1].grad(), leaves[2].grad()};
 }
@@ -49,7 +48,8 @@ TEST_CASE("linear and ReLU: LibTorch's in float64, output and gradients, of batc
       for (const bool tokens : {false, true}) {
         CAPTURE(rows);
         CAPTURE(out);
-        const std::vector<std::int64_t> x = tokens ? std::vector<std::int64_t>{rows, 5, 20} : std::vector<std::int64_t>{rows, 20};
+        const std::vector<std::int64_t> x =
+            tokens ? std::vector<std::int64_t>{rows, 5, 20} : std::vector<std::int64_t>{rows, 20};
         std::vector<std::int64_t> y = x;
         y.back() = out;
         // Eighths: their sums of products are exact, so that rounding does not decide on which side of 0 one is.

@@ -390,6 +390,11 @@ TEST_CASE("update: says when something is not finite") {
   CHECK_FALSE(reward.update().finite);
   weight.policy.critic.at("net.4.bias").detach().fill_(std::numeric_limits<float>::quiet_NaN());
   CHECK_FALSE(weight.update().finite);
+  for (const double number : {std::numeric_limits<double>::quiet_NaN(), -std::numeric_limits<double>::infinity()}) {
+    Learner padding(one_minibatch());  // no loss sees it: the weights are looked at themselves
+    padding.optimizer.parameters()[-1].fill_(number);
+    CHECK_FALSE(padding.update().finite);
+  }
   CHECK(Learner(one_minibatch()).update().finite);
 }
 

@@ -1,5 +1,6 @@
 #include "train/memory_budget.h"
 
+#include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 #include <unistd.h>
 
@@ -34,7 +35,7 @@ std::optional<std::int64_t> number_behind(const std::filesystem::path& file, std
 std::int64_t most_on_cpu(agents::Network network) {
   switch (network) {
     case agents::Network::mlp:
-      return 2048;  // more leave the caches: 16,384 take a tenth longer
+      return 1024 * at::get_num_threads();  // more leave the caches: 8,192 a thread take a tenth longer
     case agents::Network::ft_transformer:
       return 256;  // 64 to 256 sequences stay in cache
     case agents::Network::market_context:
