@@ -35,7 +35,7 @@ std::optional<std::int64_t> number_behind(const std::filesystem::path& file, std
 std::int64_t most_on_cpu(agents::Network network) {
   switch (network) {
     case agents::Network::mlp:
-      return 1024 * at::get_num_threads();  // more leave the caches: 8,192 a thread take a tenth longer
+      return 1024 * at::get_num_threads();  // more leave the caches: 2,048 a thread take up to 7 % longer
     case agents::Network::ft_transformer:
       return 256;  // 64 to 256 sequences stay in cache
     case agents::Network::market_context:
