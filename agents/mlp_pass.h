@@ -35,7 +35,7 @@ class MlpPass {
  private:
   struct Network {
     const ft_transformer::Weights* weights;
-    std::vector<PackedLinear> layers, back;  // y of x and, but for the first layer, dx of dy
+    std::vector<PackedLinear> layers, back;  // y of x, and dx of dy, of which the first layer's is not asked
     at::Tensor first, second, out;           // activations [B, W], [B, W] and outputs [B, A] or [B, 1]
   };
   void set_input(const Input& input);

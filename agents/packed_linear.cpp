@@ -11,7 +11,6 @@
 #include <string_view>
 
 #include "ft_transformer/linear_relu.h"
-#include "platform/instruction_sets.h"
 
 namespace ristretto::agents {
 namespace {
@@ -60,6 +59,15 @@ struct Operators {
 const Operators& operators() {
   static const Operators found;
   return found;
+}
+
+// Whether MKL, where LibTorch has it, runs the best kernels that it has: on other makers' processors it does not.
+bool mkl_is_at_home() {
+#if defined(__x86_64__)
+  return __builtin_cpu_is("intel");
+#else
+  return false;
+#endif
 }
 
 at::Tensor plain(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu) {

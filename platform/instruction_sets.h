@@ -1,16 +1,8 @@
-// What this processor has: for the objects of ristretto_for_each_isa(), cmake/InstructionSets.cmake's lists.
+// What this processor must have for the objects of ristretto_for_each_isa() (cmake/InstructionSets.cmake, whose lists
+// these are).
 #pragma once
 
 namespace ristretto {
-
-// Whether MKL, where LibTorch has it, runs the best kernels that it has: on other makers' processors it does not.
-inline bool mkl_is_at_home() {
-#if defined(__x86_64__)
-  return __builtin_cpu_is("intel");
-#else
-  return false;
-#endif
-}
 
 #if defined(__x86_64__)
 inline bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
