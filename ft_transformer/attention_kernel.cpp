@@ -15,6 +15,7 @@ constexpr std::int64_t kLanes = 8;
 #else
 constexpr std::int64_t kLanes = 4;
 #endif
+constexpr float kLog2E = 1.44269504f;
 using Vector __attribute__((vector_size(kLanes * 4))) = float;  // one register; unaligned in memory
 using Ints __attribute__((vector_size(kLanes * 4))) = std::int32_t;
 
@@ -26,22 +27,21 @@ inline Vector load(const float* from) {
 
 inline void store(float* to, Vector x) { std::memcpy(to, &x, sizeof x); }
 
-// e^x for x <= 0 to 2 units in the last place; below -87 that of -87 (1.6e-38). NaN stays.
-inline Vector exponential(Vector x) {
-  constexpr float kShift = 12582912;  // 1.5 * 2^23: what is added to it is rounded to a whole number
-  x = x < -87.0f ? Vector{} - 87.0f : x;
-  const Vector shifted = x * 1.44269504f + kShift;
-  const Vector whole = shifted - kShift;
-  const Vector r = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
-  Vector y = r * 1.9875691500e-4f + 1.3981999507e-3f;  // Cephes' expf
-  y = y * r + 8.3334519073e-3f;
-  y = y * r + 4.1665795894e-2f;
-  y = y * r + 1.6666665459e-1f;
-  y = y * r + 5.0000001201e-1f;
-  y = y * r * r + r + 1.0f;
+// 2^x for x <= 0 to 2 units in the last place; below -126 that of -126 (1.2e-38). NaN stays.
+inline Vector power_of_two(Vector x) {
+  constexpr float kShift = 12582912 + 127;  // 1.5 * 2^23: what is added to it is rounded to a whole number
+  x = x < -126.0f ? Vector{} - 126.0f : x;
+  const Vector shifted = x + kShift;
+  const Vector r = x - (shifted - kShift);
+  Vector y = r * 1.535336188319500e-4f + 1.339887440266574e-3f;  // Cephes' exp2f
+  y = y * r + 9.618437357674640e-3f;
+  y = y * r + 5.550332471162809e-2f;
+  y = y * r + 2.402264791363012e-1f;
+  y = y * r + 6.931472028550421e-1f;
+  y = y * r + 1.0f;
   Ints bits;
   std::memcpy(&bits, &shifted, sizeof bits);
-  bits = (bits + 127) << 23;
+  bits = bits << 23;
   Vector power;
   std::memcpy(&power, &bits, sizeof power);
   return y * power;
@@ -68,7 +68,7 @@ template <int kChannels>
 void forward(const AttentionSizes& sizes, const AttentionForward& of, std::int64_t begin, std::int64_t end,
              float* scratch) {
   const std::int64_t width = sizes.heads * kChannels;
-  const float scale = 1 / __builtin_sqrtf(static_cast<float>(kChannels));
+  const float scale = 1 / __builtin_sqrtf(static_cast<float>(kChannels)), log2_scale = scale * kLog2E;
   float* const scores = scratch;  // [T, kLanes queries]
   for (std::int64_t head = begin; head < end; ++head) {
     const std::int64_t sequence = head / sizes.heads, column = head % sizes.heads * kChannels;
@@ -79,7 +79,7 @@ void forward(const AttentionSizes& sizes, const AttentionForward& of, std::int64
       const std::int64_t place = (sequence * sizes.queries + i) * width + column;
       Vector q[kChannels], out[kChannels] = {};
       load_rows<kChannels>(of.q + place, count, width, q);
-      for (Vector& channel : q) channel *= scale;
+      for (Vector& channel : q) channel *= log2_scale;
       Vector most = Vector{} - 3e38f;
       for (std::int64_t j = 0; j < sizes.keys; ++j) {
         Vector score = q[0] * keys[j * width];
@@ -89,14 +89,14 @@ void forward(const AttentionSizes& sizes, const AttentionForward& of, std::int64
       }
       Vector total{};
       for (std::int64_t j = 0; j < sizes.keys; ++j) {
-        const Vector p = exponential(load(&scores[j * kLanes]) - most);
+        const Vector p = power_of_two(load(&scores[j * kLanes]) - most);
         total += p;
         for (int c = 0; c < kChannels; ++c) out[c] += p * values[j * width + c];
       }
       for (Vector& channel : out) channel /= total;
       store_rows<kChannels>(out, count, width, of.out + place);
       for (std::int64_t lane = 0; lane < count; ++lane)
-        of.log_sum_exp[head * sizes.queries + i + lane] = most[lane] + __builtin_logf(total[lane]);
+        of.log_sum_exp[head * sizes.queries + i + lane] = most[lane] + __builtin_logf(total[lane]) * kLog2E;
     }
   }
 }
@@ -111,7 +111,7 @@ void backward(const AttentionSizes& sizes, const AttentionBackward& of, std::int
   const std::int64_t width = sizes.heads * kChannels;
   const std::int64_t padded = (sizes.keys + kLanes - 1) / kLanes * kLanes;
   const std::int64_t rows = (sizes.queries + kRows - 1) / kRows * kRows;
-  const float scale = 1 / __builtin_sqrtf(static_cast<float>(kChannels));
+  const float scale = 1 / __builtin_sqrtf(static_cast<float>(kChannels)), log2_scale = scale * kLog2E;
   float *const of_scores = scratch, *const delta =
                                         scratch + rows * padded;  // [Q, T], and [Q] the out's gradient times out
   for (std::int64_t head = begin; head < end; ++head) {
@@ -129,7 +129,7 @@ void backward(const AttentionSizes& sizes, const AttentionBackward& of, std::int
       Vector key[kChannels], value[kChannels], of_key[kChannels] = {}, of_value[kChannels] = {};
       load_rows<kChannels>(of.k + first_key + j * width, count, width, key);
       load_rows<kChannels>(of.v + first_key + j * width, count, width, value);
-      for (Vector& channel : key) channel *= scale;
+      for (Vector& channel : key) channel *= log2_scale;
       for (std::int64_t i = 0; i < sizes.queries; ++i) {
         const float *const q = queries + i * width, *const gradient = gradients + i * width;
         Vector score = key[0] * q[0] - log_sum_exp[i], of_p = value[0] * gradient[0] - delta[i];
@@ -137,7 +137,7 @@ void backward(const AttentionSizes& sizes, const AttentionBackward& of, std::int
           score += key[c] * q[c];
           of_p += value[c] * gradient[c];
         }
-        const Vector p = exponential(score), of_score = p * of_p;
+        const Vector p = power_of_two(score), of_score = p * of_p;
         store(&of_scores[i * padded + j], of_score);
         for (int c = 0; c < kChannels; ++c) {
           of_key[c] += of_score * q[c];

@@ -1,5 +1,6 @@
 #include "ft_transformer/blocks.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/layer_norm.h>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "ft_transformer/cpu_attention.h"
+#include "ft_transformer/cpu_block.h"
 #include "ft_transformer/linear_relu.h"
 
 namespace ristretto::ft_transformer {
@@ -110,6 +112,17 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
   }
   const at::Tensor joined = chunks.size() == 1 ? chunks.front() : at::cat(chunks);
   return joined.transpose(1, 2).reshape(q.sizes());
+}
+
+at::Tensor block(const Weights& weights, const std::string& path, const at::Tensor& x, std::int64_t heads) {
+  if (fits_cpu_block(x, heads)) return cpu_block(weights, path, x, heads);
+  const std::string name = path + "attention.";
+  const at::Tensor tokens = norm(weights, path + "norm1", x);
+  const at::Tensor seen = attend(linear(weights, name + "W_q", tokens), linear(weights, name + "W_k", tokens),
+                                 linear(weights, name + "W_v", tokens), heads);
+  const at::Tensor sum = x + linear(weights, name + "W_out", seen);
+  const at::Tensor hidden = linear_relu(weights, path + "feedforward.linear1", norm(weights, path + "norm2", sum));
+  return sum + linear(weights, path + "feedforward.linear2", hidden);
 }
 
 }  // namespace ristretto::ft_transformer

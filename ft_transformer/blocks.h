@@ -42,4 +42,7 @@ at::Tensor norm(const Weights& weights, const std::string& name, const at::Tenso
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t heads,
                   const at::Tensor& key_bias = {});
 
+// x += attention(norm1(x)); x += feedforward(norm2(x)) (algorithms.md 1.1), with the weights of `path`; x [B, T, d].
+at::Tensor block(const Weights& weights, const std::string& path, const at::Tensor& x, std::int64_t heads);
+
 }  // namespace ristretto::ft_transformer

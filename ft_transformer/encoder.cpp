@@ -132,8 +132,13 @@ at::Tensor encode(const Weights& weights, const EncoderShape& shape, const std::
   RECORD_USER_SCOPE("encoder");
   assert(input.dim() == 2 && input.size(1) == shape.features);
   at::Tensor x = tokenize(weights, shape, prefix, input);
+  const bool is_plain = !shape.published && !shape.key_bias && shape.dropout == 0;
   const at::Tensor key_bias = shape.key_bias ? weights.at(prefix + "key_bias") : at::Tensor();
   for (std::int64_t block = 0; block < shape.blocks; ++block) {
+    if (is_plain) {
+      x = ft_transformer::block(weights, str(prefix, "blocks.", block, "."), x, shape.heads);
+      continue;
+    }
     const BlockNames names = block_names(shape, prefix, block);
     const at::Tensor tokens = has_attention_norm(shape, block) ? norm(weights, names.attention_norm, x) : x;
     // The published head reads CLS alone, so its last block computes no other token.

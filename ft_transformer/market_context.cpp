@@ -117,14 +117,7 @@ void add_market_context_weights(Weights& weights, const MarketContextShape& shap
 at::Tensor encode_market(const Weights& weights, const MarketContextShape& shape, const at::Tensor& windows) {
   assert(windows.dim() == 4 && windows.size(2) == shape.lookback && windows.size(3) == shape.features);
   at::Tensor x = tokenize(weights, shape, windows);
-  for (std::int64_t i = 0; i < shape.blocks; ++i) {
-    const std::string path = block_path(i), name = path + "attention.";
-    const at::Tensor y = norm(weights, path + "norm1", x);
-    const at::Tensor seen = attend(linear(weights, name + "W_q", y), linear(weights, name + "W_k", y),
-                                   linear(weights, name + "W_v", y), shape.heads);
-    x = x + linear(weights, name + "W_out", seen);
-    x = x + feedforward(weights, path, x);
-  }
+  for (std::int64_t i = 0; i < shape.blocks; ++i) x = block(weights, block_path(i), x, shape.heads);
   return norm(weights, str(kEncoder, "norm"), x);
 }
 
