@@ -36,17 +36,6 @@ class Autocast {
   at::ScalarType was_ = at::kBFloat16;
 };
 
-// Numbers of one activation up to which both networks' stay in the caches together.
-constexpr std::int64_t kCachedNumbers = 1 << 20;
-
-// What each of an encoder's activations has: a number for each channel of each token.
-std::int64_t activation_size(const Architecture& architecture, const Input& input) {
-  if (input.x.defined()) return input.x.numel() * architecture.encoder.d_token;
-  const bool of_assets = architecture.context.tokens == ft_transformer::MarketTokens::asset;
-  const std::int64_t market = of_assets ? input.windows.numel() / input.windows.size(3) : input.windows.numel();
-  return (market + input.account.numel()) * architecture.context.d_token;
-}
-
 }  // namespace
 
 Outputs forward(const Policy& policy, const Input& input, bool bf16) {
@@ -67,9 +56,8 @@ void run_networks(const Policy& policy, const Input& input, bool bf16, const Gra
     }
     out.backward((part == Part::actor ? of_mean : of_value)(out.detach()));
   };
-  // One after the other: more threads are filled by one product, and large activations would push each other out of the
-  // caches.
-  if (at::get_num_threads() > 2 || activation_size(policy.architecture, input) > kCachedNumbers) {
+  // One after the other where more threads fill one product; of two each has a network, and waits for no share.
+  if (at::get_num_threads() > 2) {
     through(Part::actor);
     through(Part::critic);
     return;

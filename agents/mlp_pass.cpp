@@ -174,7 +174,8 @@ at::Tensor MlpPass::before_activation(const at::Tensor& gradient, const at::Tens
   const at::Tensor& of_bias = bias.mutable_grad();
   const bool relu = architecture_.activation == Activation::relu;
   if (relu && ft_transformer::fits_relu_kernel(activation)) {
-    return ft_transformer::relu_back(activation, gradient, of_bias);
+    ft_transformer::relu_back(activation, gradient, gradient, of_bias);
+    return gradient;
   }
   const at::Tensor dz =
       relu ? at::threshold_backward(gradient, activation, 0) : at::tanh_backward(gradient, activation);

@@ -1,5 +1,6 @@
-// A pre-norm block on a CPU, few sequences at once: what it computes of them stays in a core's cache from the first norm
-// to the last sum, each way. As a network's operations one by one, each of its [B, T, d] tensors goes through memory.
+// A pre-norm block on a CPU, few sequences at once: what it computes of them stays in a core's cache from the first
+// norm to the last sum, each way. As a network's operations one by one, each of its [B, T, d] tensors goes through
+// memory.
 #pragma once
 
 #include <ATen/core/Tensor.h>

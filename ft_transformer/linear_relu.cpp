@@ -39,7 +39,8 @@ struct LinearRelu : torch::autograd::Function<LinearRelu> {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1], &y = saved[2];
     const at::Tensor of_bias = at::zeros({y.size(1)}, y.options());
-    const at::Tensor of_z = relu_back(y, gradients[0], of_bias);
+    const at::Tensor of_y = gradients[0].contiguous(), of_z = at::empty_like(of_y);
+    relu_back(y, of_y, of_z, of_bias);
     const at::Tensor of_x = context->needs_input_grad(0) ? at::mm(of_z, weight) : at::Tensor();
     return {of_x, at::mm(of_z.t(), x), of_bias};
   }
@@ -59,20 +60,20 @@ void add_bias_relu_(const at::Tensor& y, const at::Tensor& bias) {
   });
 }
 
-at::Tensor relu_back(const at::Tensor& y, const at::Tensor& y_gradient, const at::Tensor& bias_gradient) {
-  TORCH_INTERNAL_ASSERT(y.is_contiguous() && bias_gradient.is_contiguous());
-  const at::Tensor from = y_gradient.contiguous(), to = at::empty_like(from);
+void relu_back(const at::Tensor& y, const at::Tensor& y_gradient, const at::Tensor& z_gradient,
+               const at::Tensor& bias_gradient) {
+  TORCH_INTERNAL_ASSERT(y.is_contiguous() && y_gradient.is_contiguous() && z_gradient.is_contiguous() &&
+                        bias_gradient.is_contiguous());
   const std::int64_t rows = y.size(0), width = y.size(1);
   // By blocks of whole cache lines, so that no two threads write to one.
   const std::int64_t blocks = (width + kLine - 1) / kLine,
                      few = kFewNumbers / (std::max<std::int64_t>(rows, 1) * kLine);
-  const float *const of = y.const_data_ptr<float>(), *const gradient = from.const_data_ptr<float>();
-  float *const out = to.mutable_data_ptr<float>(), *const sums = bias_gradient.mutable_data_ptr<float>();
+  const float *const of = y.const_data_ptr<float>(), *const gradient = y_gradient.const_data_ptr<float>();
+  float *const out = z_gradient.mutable_data_ptr<float>(), *const sums = bias_gradient.mutable_data_ptr<float>();
   at::parallel_for(0, blocks, few + 1, [&](std::int64_t begin, std::int64_t end) {
     RISTRETTO_WIDEST(decltype(&baseline::relu_back), relu_back)
     (of, gradient, out, sums, rows, width, begin * kLine, std::min(end * kLine, width));
   });
-  return to;
 }
 
 at::Tensor linear_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {

@@ -78,7 +78,8 @@ void norm_again(const NormRows& of, const float* x, const NormStatistics& statis
 void norm_back(const NormRows& of, const float* x, const NormStatistics& statistics, const float* gradient,
                const float* residual, float* to, float* weight_gradient, float* bias_gradient) {
   const float share = 1 / static_cast<float>(of.width);
-  for (std::int64_t i = 0; i < of.rows; ++i, x += of.width, gradient += of.width, residual += of.width, to += of.width) {
+  for (std::int64_t i = 0; i < of.rows;
+       ++i, x += of.width, gradient += of.width, residual += of.width, to += of.width) {
     const float mean = statistics.mean[i], scale = statistics.scale[i];
     Vector total{}, along{};  // of the normalised row's gradient, and of it times that row
     for (std::int64_t j = 0; j < of.width; j += kLanes) {

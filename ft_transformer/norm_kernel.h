@@ -24,15 +24,15 @@ struct NormStatistics {
 // norm_back: to = residual + the gradient of x from that of the norm's output; the weights' gradients are added to
 // weight_gradient and bias_gradient [width]. `to` may be `residual`.
 // sum_rows: what the rows of x sum to is added to sums [width].
-#define RISTRETTO_DECLARE_NORM(isa)                                                                                \
-  namespace isa {                                                                                                  \
-  void add_rows(const float* x, const float* added, const float* bias, float* to, std::int64_t rows,               \
-                std::int64_t width);                                                                               \
-  void norm(const NormRows&, const float* x, float* to, const NormStatistics&);                                    \
-  void norm_again(const NormRows&, const float* x, const NormStatistics&, float* to);                              \
-  void norm_back(const NormRows&, const float* x, const NormStatistics&, const float* gradient,                    \
-                 const float* residual, float* to, float* weight_gradient, float* bias_gradient);                  \
-  void sum_rows(const float* x, float* sums, std::int64_t rows, std::int64_t width);                               \
+#define RISTRETTO_DECLARE_NORM(isa)                                                                                    \
+  namespace isa {                                                                                                      \
+  void add_rows(const float* x, const float* added, const float* bias, float* to, std::int64_t rows,                   \
+                std::int64_t width);                                                                                   \
+  void norm(const NormRows&, const float* x, float* to, const NormStatistics&);                                        \
+  void norm_again(const NormRows&, const float* x, const NormStatistics&, float* to);                                  \
+  void norm_back(const NormRows&, const float* x, const NormStatistics&, const float* gradient, const float* residual, \
+                 float* to, float* weight_gradient, float* bias_gradient);                                             \
+  void sum_rows(const float* x, float* sums, std::int64_t rows, std::int64_t width);                                   \
   }
 RISTRETTO_DECLARE_NORM(baseline)
 RISTRETTO_DECLARE_NORM(avx2)

@@ -36,13 +36,14 @@ struct Case {
 // One piece, several of which the last is smaller, a sequence that is a piece of its own.
 const std::vector<Case> kCases{{3, 7, 16, 2}, {40, 106, 32, 4}, {2, 1600, 16, 4}, {1, 1, 48, 6}};
 
-// Weights of the file's names, norms and biases away from 1 and 0; hidden units that are on for every token or for none,
-// for one near 0 would be on in float32 and off in float64.
+// Weights of the file's names, norms and biases away from 1 and 0; hidden units that are on for every token or for
+// none, for one near 0 would be on in float32 and off in float64.
 Weights random_weights(std::int64_t d) {
   Weights weights;
   const at::Generator numbers = tests::generator(11);
   Builder build(weights, d, /*published=*/false, numbers);
-  for (const char* layer : {"W_q", "W_k", "W_v", "W_out"}) build.linear(std::string("b.attention.") + layer, d, d, 1, true);
+  for (const char* layer : {"W_q", "W_k", "W_v", "W_out"})
+    build.linear(std::string("b.attention.") + layer, d, d, 1, true);
   build.linear("b.feedforward.linear1", d, 4 * d, 1, true);
   build.linear("b.feedforward.linear2", 4 * d, d, 1, true);
   build.norm("b.norm1");
@@ -87,7 +88,9 @@ TEST_CASE("block: on a CPU it is LibTorch's in float64, output and gradients of 
   }
 }
 
-TEST_CASE("block: threads change no bit but of weights' gradients, nor does a pass without gradients, a strided input or one sequence alone") {
+TEST_CASE(
+    "block: threads change no bit but of weights' gradients, nor does a pass without gradients, a strided input or one "
+    "sequence alone") {
   const Case of{40, 106, 32, 4};
   const at::Generator numbers = tests::generator(4);
   const at::Tensor x = at::randn({of.sequences, of.tokens, of.d}, numbers), of_out = at::randn(x.sizes(), numbers);
@@ -102,7 +105,7 @@ TEST_CASE("block: threads change no bit but of weights' gradients, nor does a pa
   for (const auto& run : runs) {
     CHECK(run[0].equal(runs[0][0]));
     CHECK(run[1].equal(runs[0][1]));
-    for (std::size_t i = 2; i < run.size(); ++i) // sums of thousands
+    for (std::size_t i = 2; i < run.size(); ++i)  // sums of thousands
       CHECK((run[i] - runs[0][i]).abs().max().item<double>() < 1e-3);
   }
   CHECK(block(weights, "b.", x, of.heads).equal(runs[0][0]));
@@ -125,7 +128,8 @@ TEST_CASE("block: what is not finite stays in its sequence, and in the gradients
   for (const auto& [name, tensor] : weights) {
     CAPTURE(name);
     // As in LibTorch a hidden unit that is NaN lets its gradient through, which is finite.
-    const bool before_it = name == "b.feedforward.linear1.bias" || name == "b.feedforward.linear2.bias" || name == "b.norm2.bias";
+    const bool before_it =
+        name == "b.feedforward.linear1.bias" || name == "b.feedforward.linear2.bias" || name == "b.norm2.bias";
     CHECK(broken[i++].isnan().any().item<bool>() == !before_it);
   }
 }
