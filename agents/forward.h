@@ -22,8 +22,7 @@ Outputs forward(const Policy& policy, const Input& input, bool bf16);
 // What a loss makes of a network's output: its gradient, of the same shape.
 using Gradient = std::function<at::Tensor(const at::Tensor& output)>;
 // Both networks forward and backward by autograd, on a CPU, where each network's loss needs its own output only: adds
-// to the gradients that the weights have. Side by side on two threads while their activations fit the caches, otherwise
-// one after the other.
+// to the gradients that the weights have. Side by side on two threads, one after the other on more.
 void run_networks(const Policy& policy, const Input& input, bool bf16, const Gradient& of_mean,
                   const Gradient& of_value);
 // The actor's "a_std_log" [1, A] (of market_context one number for all); undefined for a categorical.

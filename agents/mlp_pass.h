@@ -43,7 +43,7 @@ class MlpPass {
   at::Tensor first_layer(const Network& network) const;
   void first_layer_back(const Network& network, const at::Tensor& dz) const;
   at::Tensor hidden(const PackedLinear& layer, const at::Tensor& x) const;
-  // Also adds what it gives to the gradient of the bias.
+  // Also adds what it gives to the gradient of the bias. Takes the gradient's memory.
   at::Tensor before_activation(const at::Tensor& gradient, const at::Tensor& activation, const at::Tensor& bias) const;
   void run_forward(Network& network) const;
   void run_back(Network& network, const at::Tensor& of_out);

@@ -27,9 +27,11 @@ inline Vector load(const float* from) {
 
 inline void store(float* to, Vector x) { std::memcpy(to, &x, sizeof x); }
 
-// 2^x for x <= 0 to 2 units in the last place; below -126 that of -126 (1.2e-38). NaN stays.
+// 2^x for x < 127 to 2 units in the last place; below -126 that of -126 (1.2e-38). NaN stays.
 inline Vector power_of_two(Vector x) {
-  constexpr float kShift = 12582912 + 127;  // 1.5 * 2^23: what is added to it is rounded to a whole number
+  // What is added to 1.5 * 2^23 is rounded to a whole number, in the last bits; 127 is what an exponent's bits are more
+  // by.
+  constexpr float kShift = 12582912 + 127;
   x = x < -126.0f ? Vector{} - 126.0f : x;
   const Vector shifted = x + kShift;
   const Vector r = x - (shifted - kShift);

@@ -13,7 +13,7 @@ struct AttentionSizes {
 };
 struct AttentionForward {
   const float *q, *k, *v;
-  float *out, *log_sum_exp;  // of a query's scores
+  float *out, *log_sum_exp;  // of a query's scores, in base 2: log2(sum of e^score)
 };
 struct AttentionBackward {
   const float *q, *k, *v, *out, *log_sum_exp, *out_gradient;

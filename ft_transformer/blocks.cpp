@@ -17,11 +17,11 @@
 #include "ft_transformer/cpu_attention.h"
 #include "ft_transformer/cpu_block.h"
 #include "ft_transformer/linear_relu.h"
+#include "ft_transformer/norm_kernel.h"
 
 namespace ristretto::ft_transformer {
 namespace {
 
-constexpr double kLayerNormEpsilon = 1e-5;
 constexpr std::int64_t kMaxSequences = 32768;  // of one attention call; the fused kernels fail at 65,536
 
 // [B, T, d] -> [B, heads, T, d/heads].

@@ -9,10 +9,16 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/record_function.h>
+#include <c10/core/DispatchKeySet.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+#include <c10/util/Exception.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <array>
+#include <optional>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -51,9 +57,9 @@ NormRows norm_of(const Layers& layers, Layer norm, std::int64_t rows) {
   return {rows, layers.weight(norm).size(0), from(layers.weight(norm)), from(layers.bias(norm))};
 }
 
-// What the way back needs of a row of tokens, or of all of them.
+// What the backward pass needs, of a piece's sequences or of all.
 struct Kept {
-  at::Tensor q, k, v, attended, sum, hidden;  // [R, d], hidden [R, 4d]
+  at::Tensor q, k, v, attended, sum, hidden;  // [R, d], hidden of the feedforward's width
   at::Tensor log_sum_exp;                     // [B, heads, T]
   at::Tensor statistics;                      // [4, R]: mean and scale of both norms, each by itself
 
@@ -168,8 +174,13 @@ void backward(const Layers& layers, const AttentionSizes& sizes, const at::Tenso
 // `run`(piece, first sequence, sequences) for all, in pieces that do not depend on the threads.
 template <class Run>
 void for_pieces(std::int64_t sequences, std::int64_t piece, const Run& run) {
+  const std::thread::id caller = std::this_thread::get_id();
   at::parallel_for(0, (sequences + piece - 1) / piece, 1, [&](std::int64_t begin, std::int64_t end) {
-    const at::AutoDispatchBelowADInplaceOrView no_graph;  // of this thread
+    // Of this thread.
+    const at::AutoDispatchBelowADInplaceOrView no_graph;
+    const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+    std::optional<at::DisableRecordFunctionGuard> unrecorded;  // a profile counts the caller's time
+    if (std::this_thread::get_id() != caller) unrecorded.emplace();
     for (std::int64_t i = begin; i < end; ++i) run(i, i * piece, std::min(piece, sequences - i * piece));
   });
 }
@@ -204,6 +215,8 @@ struct Block : torch::autograd::Function<Block> {
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& out_gradients) {
+    RECORD_USER_SCOPE("encoder");
+    TORCH_CHECK(!at::GradMode::is_enabled(), "a block on a CPU has no second derivatives");
     variable_list saved = context->get_saved_variables();
     const at::Tensor x = saved[0];
     const Kept all{saved[1], saved[2], saved[3], saved[4], saved[5], saved[6], saved[7], saved[8]};
@@ -246,7 +259,10 @@ bool fits_cpu_block(const at::Tensor& x, std::int64_t heads) {
 at::Tensor cpu_block(const Weights& weights, const std::string& path, const at::Tensor& x, std::int64_t heads) {
   std::vector<at::Tensor> tensors;
   for (const char* layer : kNames) {
-    for (const char* part : {".weight", ".bias"}) tensors.push_back(weights.at(path + layer + part));
+    for (const char* part : {".weight", ".bias"}) {
+      tensors.push_back(weights.at(path + layer + part));
+      TORCH_INTERNAL_ASSERT(tensors.back().is_contiguous());
+    }
   }
   const bool keeps = at::GradMode::is_enabled() &&
                      (x.requires_grad() || std::any_of(tensors.begin(), tensors.end(), [](const at::Tensor& weight) {

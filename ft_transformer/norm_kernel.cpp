@@ -37,8 +37,14 @@ inline float sum(Vector x) {
   return (all[0] + all[2]) + (all[1] + all[3]);
 }
 
-constexpr float kEpsilon = 1e-5f;
 constexpr std::int64_t kSummedRows = 128;  // by themselves, so that rounding does not grow with all
+
+// One row.
+inline void apply(const NormRows& of, const float* x, float mean, float scale, float* to) {
+  for (std::int64_t j = 0; j < of.width; j += kLanes) {
+    store(to + j, (load(x + j) - mean) * scale * load(of.weight + j) + load(of.bias + j));
+  }
+}
 
 }  // namespace
 
@@ -57,10 +63,8 @@ void norm(const NormRows& of, const float* x, float* to, const NormStatistics& s
       const Vector off = load(x + j) - mean;
       squares += off * off;
     }
-    const float scale = 1 / __builtin_sqrtf(sum(squares) * share + kEpsilon);
-    for (std::int64_t j = 0; j < of.width; j += kLanes) {
-      store(to + j, (load(x + j) - mean) * scale * load(of.weight + j) + load(of.bias + j));
-    }
+    const float scale = 1 / __builtin_sqrtf(sum(squares) * share + static_cast<float>(kLayerNormEpsilon));
+    apply(of, x, mean, scale, to);
     statistics.mean[i] = mean;
     statistics.scale[i] = scale;
   }
@@ -68,10 +72,7 @@ void norm(const NormRows& of, const float* x, float* to, const NormStatistics& s
 
 void norm_again(const NormRows& of, const float* x, const NormStatistics& statistics, float* to) {
   for (std::int64_t i = 0; i < of.rows; ++i, x += of.width, to += of.width) {
-    const float mean = statistics.mean[i], scale = statistics.scale[i];
-    for (std::int64_t j = 0; j < of.width; j += kLanes) {
-      store(to + j, (load(x + j) - mean) * scale * load(of.weight + j) + load(of.bias + j));
-    }
+    apply(of, x, statistics.mean[i], statistics.scale[i], to);
   }
 }
 

@@ -1,5 +1,5 @@
-// Layer normalisation on a CPU together with the residual sum before it, and the sums that a linear layer's bias takes,
-// each in one pass over the rows: no torch. norm_kernel.cpp is compiled once for each instruction set
+// Layer normalisation on a CPU, with the residual sum that its gradient joins, and sums of rows, each in one pass: no
+// torch. norm_kernel.cpp is compiled once for each instruction set
 // (cmake/InstructionSets.cmake).
 #pragma once
 
@@ -8,6 +8,7 @@
 namespace ristretto::ft_transformer {
 
 constexpr std::int64_t kNormLanes = 16;  // `width` is a multiple of it
+constexpr double kLayerNormEpsilon = 1e-5;
 
 // Rows [rows, width] one behind the other, and the norm's weights [width].
 struct NormRows {
@@ -22,7 +23,7 @@ struct NormStatistics {
 // add_rows: to = x + added + bias [width].
 // norm: to = the norm of x, and its statistics. norm_again: the same from these.
 // norm_back: to = residual + the gradient of x from that of the norm's output; the weights' gradients are added to
-// weight_gradient and bias_gradient [width]. `to` may be `residual`.
+// weight_gradient and bias_gradient [width].
 // sum_rows: what the rows of x sum to is added to sums [width].
 #define RISTRETTO_DECLARE_NORM(isa)                                                                                    \
   namespace isa {                                                                                                      \

@@ -62,13 +62,13 @@ inline agents::Architecture small_architecture(agents::Network network, const en
   architecture.observation = layout.size();
   architecture.width = 24;
   architecture.actions = layout.assets_count();
-  architecture.encoder.d_token = 8;
+  architecture.encoder.d_token = 16;
   architecture.encoder.blocks = 2;
-  architecture.encoder.heads = 2;
+  architecture.encoder.heads = 4;
   architecture.context.features = static_cast<std::int64_t>(layout.features.size());
   architecture.context.lookback = layout.lookback;
-  architecture.context.d_token = 8;
-  architecture.context.heads = 2;
+  architecture.context.d_token = 16;
+  architecture.context.heads = 4;
   return architecture;
 }
 

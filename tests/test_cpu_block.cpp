@@ -5,7 +5,6 @@
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/randn.h>
-#include <ATen/ops/zeros.h>
 #include <doctest/doctest.h>
 
 #include <limits>
@@ -89,8 +88,7 @@ TEST_CASE("block: on a CPU it is LibTorch's in float64, output and gradients of 
 }
 
 TEST_CASE(
-    "block: threads change no bit but of weights' gradients, nor does a pass without gradients, a strided input or one "
-    "sequence alone") {
+    "block: threads change no bit but of weights' gradients, nor does a pass without gradients or a strided input") {
   const Case of{40, 106, 32, 4};
   const at::Generator numbers = tests::generator(4);
   const at::Tensor x = at::randn({of.sequences, of.tokens, of.d}, numbers), of_out = at::randn(x.sizes(), numbers);
@@ -108,11 +106,38 @@ TEST_CASE(
     for (std::size_t i = 2; i < run.size(); ++i)  // sums of thousands
       CHECK((run[i] - runs[0][i]).abs().max().item<double>() < 1e-3);
   }
-  CHECK(block(weights, "b.", x, of.heads).equal(runs[0][0]));
-  const at::NoGradGuard no_grad;
   CHECK(block(weights, "b.", x.transpose(0, 1).contiguous().transpose(0, 1), of.heads).equal(runs[0][0]));
   CHECK(deviation(block(weights, "b.", x.narrow(0, 39, 1), of.heads), runs[0][0].narrow(0, 39, 1)) < kFloat);
-  CHECK(block(weights, "b.", x.narrow(0, 0, 0), of.heads).sizes().equals({0, of.tokens, of.d}));
+  Weights trained = weights.clone();
+  trained.require_grad(true);
+  const at::NoGradGuard no_grad;
+  const at::Tensor out = block(trained, "b.", x, of.heads);
+  CHECK(out.equal(runs[0][0]));
+  CHECK_FALSE(out.requires_grad());
+}
+
+TEST_CASE("block: strided gradients, weights that stay as they are, and no sequence at all") {
+  const at::Generator numbers = tests::generator(7);
+  const at::Tensor x = at::randn({20, 106, 32}, numbers);
+  Weights weights = random_weights(32);
+  weights.require_grad(true);
+  const auto gradient = [&](const at::Tensor& of_out) {
+    block(weights, "b.", x, 4).backward(of_out);
+    const at::Tensor found = weights.at("b.attention.W_q.weight").grad().clone();
+    weights.at("b.attention.W_q.weight").mutable_grad() = at::Tensor();
+    return found;
+  };
+  const at::Tensor strided = at::randn({106, 20, 32}, numbers).transpose(0, 1);
+  CHECK(gradient(strided).equal(gradient(strided.contiguous())));
+  CHECK(gradient(at::ones({1}).expand({20, 106, 32})).equal(gradient(at::ones({20, 106, 32}))));
+  weights.at("b.norm1.weight").mutable_grad() = at::Tensor();
+  weights.at("b.norm1.weight").set_requires_grad(false);
+  CHECK(gradient(strided).abs().max().item<double>() > 0);
+  CHECK_FALSE(weights.at("b.norm1.weight").grad().defined());
+  const at::Tensor none = block(weights, "b.", x.narrow(0, 0, 0), 4);
+  CHECK(none.sizes().equals({0, 106, 32}));
+  none.sum().backward();
+  CHECK(weights.at("b.attention.W_q.weight").grad().abs().max().item<double>() == 0);
 }
 
 TEST_CASE("block: what is not finite stays in its sequence, and in the gradients") {
@@ -122,7 +147,9 @@ TEST_CASE("block: what is not finite stays in its sequence, and in the gradients
   const at::Tensor plain = block(weights, "b.", x, 4);
   x[29][3][5] = std::numeric_limits<float>::quiet_NaN();
   const auto broken = through(weights, x, of_out, 4, at::kFloat);
-  CHECK(broken[0].narrow(0, 0, 14).equal(plain.narrow(0, 0, 14)));
+  CHECK(broken[0].narrow(0, 0, 29).equal(plain.narrow(0, 0, 29)));
+  CHECK(broken[1].narrow(0, 0, 29).isfinite().all().item<bool>());
+  CHECK(broken[1][29].isnan().any().item<bool>());
   CHECK(broken[0][29].isnan().all().item<bool>());
   std::size_t i = 2;
   for (const auto& [name, tensor] : weights) {

@@ -93,7 +93,12 @@ TEST_CASE("linear and ReLU: every instruction set of this processor gives the sa
     CHECK(y.allclose(expected, 0, 0, /*equal_nan=*/true));
     set.backward(y.const_data_ptr<float>(), gradient.const_data_ptr<float>(), back.mutable_data_ptr<float>(),
                  sums.mutable_data_ptr<float>(), kRows, kWidth, kFirst, kWidth);
+    const at::Tensor in_place = gradient.clone(), again = at::ones({kWidth});
+    set.backward(y.const_data_ptr<float>(), in_place.const_data_ptr<float>(), in_place.mutable_data_ptr<float>(),
+                 again.mutable_data_ptr<float>(), kRows, kWidth, kFirst, kWidth);
     const std::int64_t columns = kWidth - kFirst;
+    CHECK(in_place.narrow(1, kFirst, columns).equal(of_z.narrow(1, kFirst, columns)));
+    CHECK(again.equal(sums));
     CHECK(back.narrow(1, kFirst, columns).equal(of_z.narrow(1, kFirst, columns)));
     CHECK(back.narrow(1, 0, kFirst).abs().max().item<double>() == 0);
     CHECK(deviation(sums.narrow(0, kFirst, columns) - 1, of_z.to(at::kDouble).sum(0).narrow(0, kFirst, columns)) <

@@ -210,7 +210,7 @@ TEST_CASE("market_context: a file's served form answers raw observations as trai
     CHECK(found.network == agents::Network::market_context);
     CHECK(found.observation == layout.size());
     CHECK(found.context.tokens == tokens);
-    CHECK(found.context.heads == 2);
+    CHECK(found.context.heads == architecture.context.heads);
     const at::Tensor states = env::materialize({account, bar}, market.tech, layout);
     CHECK(largest(agents::actor_mean(file, found, states) - trained) < kSame);
     CHECK(largest(trained) > 0.01);
