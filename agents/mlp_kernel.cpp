@@ -5,26 +5,15 @@
 
 #include <cstring>
 
+#include "platform/vectors.h"
+
 namespace ristretto::agents::RISTRETTO_ISA {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr std::int64_t kLanes = 16, kVectors = 4;
-#else
-constexpr std::int64_t kLanes = 8, kVectors = 2;
-#endif
-constexpr std::int64_t kRows = 6;                               // with kVectors: sums that fill the registers
-constexpr std::int64_t kColumns = kVectors * kLanes;            // divides kMlpColumns
-constexpr std::int64_t kDepth = 128;                            // rows of kColumns numbers: at most the first cache
-using Vector __attribute__((vector_size(kLanes * 4))) = float;  // one register; unaligned in memory
-
-inline Vector load(const float* from) {
-  Vector x;
-  std::memcpy(&x, from, sizeof x);
-  return x;
-}
-
-inline void store(float* to, Vector x) { std::memcpy(to, &x, sizeof x); }
+constexpr std::int64_t kVectors = kLanes == 16 ? 4 : 2;
+constexpr std::int64_t kRows = 6;                     // with kVectors: sums that fill the registers
+constexpr std::int64_t kColumns = kVectors * kLanes;  // divides kMlpColumns
+constexpr std::int64_t kDepth = 128;                  // rows of kColumns numbers: at most the first cache
 
 // c[i, j] = sum of a[i, r] b[r, j] over r: strides in numbers, j next to each other in b and c.
 struct Product {

@@ -5,27 +5,13 @@
 
 #include <cstring>
 
+#include "platform/vectors.h"
+
 namespace ristretto::ft_transformer::RISTRETTO_ISA {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr std::int64_t kLanes = 16;
-#elif defined(__AVX__)
-constexpr std::int64_t kLanes = 8;
-#else
-constexpr std::int64_t kLanes = 4;
-#endif
 constexpr float kLog2E = 1.44269504f;
-using Vector __attribute__((vector_size(kLanes * 4))) = float;  // one register; unaligned in memory
 using Ints __attribute__((vector_size(kLanes * 4))) = std::int32_t;
-
-inline Vector load(const float* from) {
-  Vector x;
-  std::memcpy(&x, from, sizeof x);
-  return x;
-}
-
-inline void store(float* to, Vector x) { std::memcpy(to, &x, sizeof x); }
 
 // 2^x for x < 127 to 2 units in the last place; below -126 that of -126 (1.2e-38). NaN stays.
 inline Vector power_of_two(Vector x) {

@@ -5,26 +5,12 @@
 
 #include <cstring>
 
+#include "platform/vectors.h"
+
 namespace ristretto::ft_transformer::RISTRETTO_ISA {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr std::int64_t kLanes = 16;
-#elif defined(__AVX__)
-constexpr std::int64_t kLanes = 8;
-#else
-constexpr std::int64_t kLanes = 4;
-#endif
 static_assert(kNormLanes % kLanes == 0);
-using Vector __attribute__((vector_size(kLanes * 4))) = float;  // one register; unaligned in memory
-
-inline Vector load(const float* from) {
-  Vector x;
-  std::memcpy(&x, from, sizeof x);
-  return x;
-}
-
-inline void store(float* to, Vector x) { std::memcpy(to, &x, sizeof x); }
 
 // The lanes' sum, by halves.
 inline float sum(Vector x) {
@@ -40,9 +26,9 @@ inline float sum(Vector x) {
 constexpr std::int64_t kSummedRows = 128;  // by themselves, so that rounding does not grow with all
 
 // One row.
-inline void apply(const NormRows& of, const float* x, float mean, float scale, float* to) {
+inline void apply(const NormRows& of, const float* x, float mean, float rstd, float* to) {
   for (std::int64_t j = 0; j < of.width; j += kLanes) {
-    store(to + j, (load(x + j) - mean) * scale * load(of.weight + j) + load(of.bias + j));
+    store(to + j, (load(x + j) - mean) * rstd * load(of.weight + j) + load(of.bias + j));
   }
 }
 
@@ -63,16 +49,16 @@ void norm(const NormRows& of, const float* x, float* to, const NormStatistics& s
       const Vector off = load(x + j) - mean;
       squares += off * off;
     }
-    const float scale = 1 / __builtin_sqrtf(sum(squares) * share + static_cast<float>(kLayerNormEpsilon));
-    apply(of, x, mean, scale, to);
+    const float rstd = 1 / __builtin_sqrtf(sum(squares) * share + static_cast<float>(kLayerNormEpsilon));
+    apply(of, x, mean, rstd, to);
     statistics.mean[i] = mean;
-    statistics.scale[i] = scale;
+    statistics.rstd[i] = rstd;
   }
 }
 
 void norm_again(const NormRows& of, const float* x, const NormStatistics& statistics, float* to) {
   for (std::int64_t i = 0; i < of.rows; ++i, x += of.width, to += of.width) {
-    apply(of, x, statistics.mean[i], statistics.scale[i], to);
+    apply(of, x, statistics.mean[i], statistics.rstd[i], to);
   }
 }
 
@@ -81,10 +67,10 @@ void norm_back(const NormRows& of, const float* x, const NormStatistics& statist
   const float share = 1 / static_cast<float>(of.width);
   for (std::int64_t i = 0; i < of.rows;
        ++i, x += of.width, gradient += of.width, residual += of.width, to += of.width) {
-    const float mean = statistics.mean[i], scale = statistics.scale[i];
+    const float mean = statistics.mean[i], rstd = statistics.rstd[i];
     Vector total{}, along{};  // of the normalised row's gradient, and of it times that row
     for (std::int64_t j = 0; j < of.width; j += kLanes) {
-      const Vector g = load(gradient + j), normal = (load(x + j) - mean) * scale, of_normal = g * load(of.weight + j);
+      const Vector g = load(gradient + j), normal = (load(x + j) - mean) * rstd, of_normal = g * load(of.weight + j);
       total += of_normal;
       along += of_normal * normal;
       store(weight_gradient + j, load(weight_gradient + j) + g * normal);
@@ -92,8 +78,8 @@ void norm_back(const NormRows& of, const float* x, const NormStatistics& statist
     }
     const float shift = sum(total) * share, slope = sum(along) * share;
     for (std::int64_t j = 0; j < of.width; j += kLanes) {
-      const Vector normal = (load(x + j) - mean) * scale, of_normal = load(gradient + j) * load(of.weight + j);
-      store(to + j, load(residual + j) + (of_normal - shift - normal * slope) * scale);
+      const Vector normal = (load(x + j) - mean) * rstd, of_normal = load(gradient + j) * load(of.weight + j);
+      store(to + j, load(residual + j) + (of_normal - shift - normal * slope) * rstd);
     }
   }
 }

@@ -1,6 +1,5 @@
 // Layer normalisation on a CPU, with the residual sum that its gradient joins, and sums of rows, each in one pass: no
-// torch. norm_kernel.cpp is compiled once for each instruction set
-// (cmake/InstructionSets.cmake).
+// torch. norm_kernel.cpp is compiled once for each instruction set (cmake/InstructionSets.cmake).
 #pragma once
 
 #include <cstdint>
@@ -17,7 +16,7 @@ struct NormRows {
 };
 // What a norm tells of each row [rows]: its mean, and 1 / sqrt(variance + 1e-5).
 struct NormStatistics {
-  float *mean, *scale;
+  float *mean, *rstd;
 };
 
 // add_rows: to = x + added + bias [width].

@@ -22,6 +22,12 @@ namespace ristretto::tests {
 
 inline at::Generator generator(std::uint64_t seed) { return at::make_generator<at::CPUGeneratorImpl>(seed); }
 
+// The largest error, of the largest number expected.
+inline double deviation(const at::Tensor& found, const at::Tensor& expected) {
+  const at::Tensor exact = expected.detach().to(at::kDouble);
+  return (found.detach().to(at::kDouble) - exact).abs().max().item<double>() / exact.abs().max().item<double>();
+}
+
 inline env::Layout small_layout(int lookback) {
   return {{"BTC/USD", "ETH/USD"}, {"close", "rsi", "volume"}, lookback, {}};
 }

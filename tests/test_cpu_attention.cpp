@@ -20,14 +20,9 @@ namespace {
 
 using namespace ristretto;
 using namespace ristretto::ft_transformer;
+using tests::deviation;
 
 constexpr double kFloat = 1e-5;  // relative to the largest number
-
-double deviation(const at::Tensor& found, const at::Tensor& expected) {
-  const at::Tensor exact = expected.detach().to(at::kDouble);
-  const double largest = (found.detach().to(at::kDouble) - exact).abs().max().item<double>();
-  return largest / exact.abs().max().item<double>();
-}
 
 struct Case {
   std::int64_t sequences, queries, keys, heads, channels;
