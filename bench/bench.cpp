@@ -21,6 +21,7 @@
 #include "bench/measure.h"
 #include "bench/training.h"
 #include "env/environment.h"
+#include "env/large_blocks.h"
 #include "env/observation_rows.h"
 #include "env/random.h"
 #include "formats/safetensors.h"
@@ -334,6 +335,7 @@ void run(const Options& options) {
 
 int main(int argc, char** argv) {
   ristretto::prepare_to_compute(argv);  // as the program is
+  ristretto::env::keep_large_blocks();
   try {
     ristretto::bench::run(ristretto::bench::parse_options(argc, argv));
     return 0;

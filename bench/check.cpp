@@ -13,6 +13,7 @@
 #include "agents/ppo.h"
 #include "bench/learner.h"
 #include "bench/measure.h"
+#include "env/large_blocks.h"
 #include "env/random.h"
 #include "env/signature.h"
 #include "platform/error.h"
@@ -209,6 +210,7 @@ void run(const Options& options) {
 
 int main(int argc, char** argv) {
   ristretto::prepare_to_compute(argv);
+  ristretto::env::keep_large_blocks();
   try {
     std::vector<char*> arguments(argv, argv + argc);
     std::string name = "check";

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "env/large_blocks.h"
 #include "env/random.h"
 #include "env/step_batch.h"
 #include "formats/safetensors.h"
@@ -184,6 +185,7 @@ void run(const std::vector<std::string>& arguments) {
 
 int main(int argc, char** argv) {
   ristretto::prepare_to_compute(argv);  // as the program is
+  ristretto::env::keep_large_blocks();
   try {
     ristretto::bench::run({argv + 1, argv + argc});
     return 0;

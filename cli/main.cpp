@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cli/commands.h"
+#include "env/large_blocks.h"
 #include "platform/error.h"
 #include "platform/file_fault.h"
 #include "platform/log.h"
@@ -86,7 +87,10 @@ int main(int argc, char** argv) {
   for (int fd = 0; fd <= 2; ++fd) {
     if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) return 1;
   }
-  if (computes(argc, argv)) prepare_to_compute(argv);
+  if (computes(argc, argv)) {
+    prepare_to_compute(argv);
+    env::keep_large_blocks();
+  }
   std::signal(SIGPIPE, SIG_IGN);  // a reader that has seen enough must not end a run
   try {
     const int code = run({argv + 1, argv + argc});

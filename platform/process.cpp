@@ -32,7 +32,6 @@ void prepare_to_compute(char** argv) {
   mallopt(M_MMAP_THRESHOLD, INT_MAX);
   mallopt(M_TRIM_THRESHOLD, INT_MAX);
 #endif
-  setenv("THP_MEM_ALLOC_ENABLE", "1", 0);  // LibTorch's, read at its first allocation
   // OpenMP reads its policy before main, so the program starts again. Not where threads are bound to processors: this
   // one is already bound to its own, and would hand that on to all of them.
   for (const char* chosen : {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY"}) {
