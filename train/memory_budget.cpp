@@ -10,6 +10,7 @@
 #include <iterator>
 #include <new>
 
+#include "env/large_blocks.h"
 #include "platform/error.h"
 #include "platform/text.h"
 #include "train/device.h"
@@ -90,6 +91,7 @@ std::int64_t free_memory(const std::filesystem::path& root) {
 std::int64_t budget_bytes(const std::string& text, c10::Device device) {
   constexpr double kShare = 0.85;  // of what is free
   if (!text.empty()) return parse_bytes("memory-budget", text);
+  env::LargeBlocks::instance().release();  // of an earlier training
   const std::int64_t free = device.is_cpu() ? free_memory() : free_device_bytes(device);
   return static_cast<std::int64_t>(kShare * static_cast<double>(free));
 }

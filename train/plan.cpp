@@ -1,10 +1,13 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "agents/forward.h"
+#include "agents/mlp_pass.h"
 #include "platform/clock.h"
 #include "train/device.h"
 #include "train/memory_budget.h"
@@ -37,12 +40,28 @@ double forward_flops(const agents::Architecture& a) {
   return 2 * flops;
 }
 
+// Both networks forward and backward, as an update takes them.
+void pass(const agents::Policy& policy, const agents::Input& input, bool bf16) {
+  const auto ones = [](const at::Tensor& out) { return at::ones_like(out); };
+  if (agents::MlpPass::fits(policy)) {
+    for (const ft_transformer::Weights* weights : {&policy.actor, &policy.critic}) {
+      for (const at::Tensor& weight : weights->tensors()) weight.mutable_grad() = at::zeros_like(weight);
+    }
+    agents::MlpPass(policy, input.samples().size(0), bf16).run(input, ones, ones);
+  } else if (input.samples().is_cpu()) {
+    agents::run_networks(policy, input, bf16, ones, ones);
+  } else {
+    const agents::Outputs outputs = agents::forward(policy, input, bf16);
+    (outputs.mean.sum() + outputs.value.sum()).backward();
+  }
+}
+
 // Flops a second that the networks themselves reach, forward and backward: small tokens and layers a fraction of what a
 // wide product does.
 double measure_rate(const agents::Architecture& architecture, std::int64_t most_rows, c10::Device device, bool bf16) {
   const bool encoder = architecture.network != agents::Network::mlp;
   // Enough to fill the device: on a GPU few rows are bound by their launches.
-  const std::int64_t rows = std::min<std::int64_t>(most_rows, !device.is_cpu() ? 4096 : encoder ? 64 : 2048);
+  const std::int64_t rows = std::min<std::int64_t>(most_rows, !device.is_cpu() ? 4096 : encoder ? 256 : 2048);
   const auto filled = [&](at::IntArrayRef sizes) {
     return at::full(sizes, 0.5, at::TensorOptions().dtype(at::kFloat).device(device));
   };
@@ -56,10 +75,9 @@ double measure_rate(const agents::Architecture& architecture, std::int64_t most_
   }
   const agents::Policy policy = agents::make_policy(architecture, {}, device);
   double seconds = 0;
-  for (int i = 0; i < 2; ++i) {  // the first one loads libraries
+  for (int i = 0; i < 2; ++i) {  // the first one loads libraries, and takes the memory
     const Stopwatch watch;
-    const agents::Outputs outputs = agents::forward(policy, input, bf16);
-    (outputs.mean.sum() + outputs.value.sum()).backward();
+    pass(policy, input, bf16);
     synchronize(device);
     seconds = watch.seconds();
   }
