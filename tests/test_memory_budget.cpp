@@ -1,8 +1,11 @@
 #include <doctest/doctest.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 
+#include "env/large_blocks.h"
 #include "temporary_directory.h"
 #include "train/memory_budget.h"
 
@@ -28,4 +31,14 @@ TEST_CASE("memory budget: what is free is the machine's, or the container's shar
   write("sys/fs/cgroup/memory.max", "600000\n");
   CHECK(free_memory(root.path) == 50000);
   CHECK(free_memory() > 0);
+}
+
+TEST_CASE("memory budget: what an earlier training left in blocks is given back first") {
+  env::LargeBlocks& blocks = env::LargeBlocks::instance();
+  blocks.allocate(std::size_t{16} << 20).clear();
+  CHECK(blocks.kept() > 0);
+  CHECK(budget_bytes("4GiB", c10::Device(c10::DeviceType::CPU)) == std::int64_t{4} << 30);
+  CHECK(blocks.kept() > 0);
+  CHECK(budget_bytes("", c10::Device(c10::DeviceType::CPU)) > 0);
+  CHECK(blocks.kept() == 0);
 }
