@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "agents/mlp_kernel.h"
+#include "agents/output_kernel.h"
 #include "ft_transformer/linear_relu.h"
 #include "platform/instruction_sets.h"
 #include "platform/text.h"
@@ -22,8 +23,10 @@
 namespace ristretto::agents {
 namespace {
 
-constexpr std::int64_t kFewRows = 256;  // up to here a product does not fill more than two threads
-constexpr std::int64_t kColumns = 256;  // of a row, that one thread sums at least
+constexpr std::int64_t kFewRows = 256;    // up to here a product does not fill more than two threads
+constexpr std::int64_t kEven = 16;        // MKL takes other numbers of columns a sixth slower, of rows as fast;
+constexpr std::int64_t kManyRows = 1024;  // from here on that pays for a transposition
+constexpr std::int64_t kColumns = 256;    // of a row, that one thread sums at least
 
 // Both at once where a thread each keeps all of them busy: within a parallel region the products are of one thread, and
 // nobody waits for the other's share of each.
@@ -83,10 +86,12 @@ void run_in(const Kernels& kernels, const ft_transformer::Weights& weights, cons
 
 // Adds the gradient of the weight [out, in] of y = x W^T: dy [B, out], x [B, in].
 void add_weight_gradient(const at::Tensor& gradient, const at::Tensor& dy, const at::Tensor& x) {
-  if (dy.scalar_type() == gradient.scalar_type()) {
-    gradient.addmm_(dy.t(), x);
-  } else {
+  if (dy.scalar_type() != gradient.scalar_type()) {
     gradient.add_(at::mm(dy.t(), x));
+  } else if (dy.is_cpu() && dy.size(0) >= kManyRows && x.size(1) % kEven != 0) {
+    gradient.add_(at::mm(x.t(), dy).t());
+  } else {
+    gradient.addmm_(dy.t(), x);
   }
 }
 
@@ -183,6 +188,31 @@ at::Tensor MlpPass::before_activation(const at::Tensor& gradient, const at::Tens
   return dz;
 }
 
+at::Tensor MlpPass::output_back(const Network& network, const at::Tensor& gradient) const {
+  const ft_transformer::Weights& weights = *network.weights;
+  const at::Tensor &weight = weights.at("net.4.weight"), &below = weights.at("net.2.bias"), &second = network.second;
+  const bool relu = architecture_.activation == Activation::relu;
+  if (!relu || !ft_transformer::fits_relu_kernel(second) || weight.size(0) > kFewOutputs) {
+    add_weight_gradient(weights, "net.4", gradient, second);
+    return before_activation(network.back[2](gradient, false), second, below);
+  }
+  const at::Tensor of_out = gradient.contiguous();
+  const at::Tensor &of_weight = weight.mutable_grad(), &of_below = below.mutable_grad();
+  TORCH_INTERNAL_ASSERT(weight.is_contiguous() && of_weight.is_contiguous() && second.is_contiguous());
+  const OutputLayer layer{.rows = second.size(0),
+                          .width = second.size(1),
+                          .outputs = weight.size(0),
+                          .weight = weight.const_data_ptr<float>(),
+                          .gradient = of_out.const_data_ptr<float>(),
+                          .activation = second.mutable_data_ptr<float>(),
+                          .weight_gradient = of_weight.mutable_data_ptr<float>(),
+                          .z_gradient_sum = of_below.mutable_data_ptr<float>()};
+  at::parallel_for(0, layer.width, kColumns, [&](std::int64_t begin, std::int64_t end) {
+    RISTRETTO_WIDEST(decltype(&baseline::output_back), output_back)(layer, begin, end);
+  });
+  return second;
+}
+
 void MlpPass::run_forward(Network& network) const {
   pack(network);
   network.first = first_layer(network);
@@ -194,9 +224,7 @@ void MlpPass::run_back(Network& network, const at::Tensor& of_out) {
   const ft_transformer::Weights& weights = *network.weights;
   const at::Tensor gradient = of_out.to(network.second.scalar_type());
   weights.at("net.4.bias").mutable_grad().add_(gradient.sum(0));
-  add_weight_gradient(weights, "net.4", gradient, network.second);
-  const at::Tensor second =
-      before_activation(network.back[2](gradient, false), network.second, weights.at("net.2.bias"));
+  const at::Tensor second = output_back(network, gradient);
   add_weight_gradient(weights, "net.2", second, network.first);
   const at::Tensor first = before_activation(network.back[1](second, false), network.first, weights.at("net.0.bias"));
   first_layer_back(network, first);

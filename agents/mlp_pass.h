@@ -45,6 +45,9 @@ class MlpPass {
   at::Tensor hidden(const PackedLinear& layer, const at::Tensor& x) const;
   // Also adds what it gives to the gradient of the bias. Takes the gradient's memory.
   at::Tensor before_activation(const at::Tensor& gradient, const at::Tensor& activation, const at::Tensor& bias) const;
+  // From the outputs' gradient [B, .] to that of what the last ReLU or tanh took, whose activation it may take the
+  // place of; adds to the gradients of the last weight and the bias below it.
+  at::Tensor output_back(const Network& network, const at::Tensor& gradient) const;
   void run_forward(Network& network) const;
   void run_back(Network& network, const at::Tensor& of_out);
 

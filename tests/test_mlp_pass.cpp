@@ -3,10 +3,14 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/randn_like.h>
 #include <ATen/ops/zeros_like.h>
 #include <doctest/doctest.h>
 
+#include <utility>
+
 #include "agents/mlp_pass.h"
+#include "learning_fixtures.h"
 #include "seeded.h"
 
 namespace ristretto::agents {
@@ -86,6 +90,52 @@ TEST_CASE("mlp pass: outputs and gradients are autograd's, added to what is ther
           CHECK(difference.item<double>() < kRounding * (1 + expected[next].abs().max().item<double>()));
           if (weight.dim() == 2 && weight.size(0) > 1) CHECK(expected[next].abs().max().item<double>() > 0.01);
           ++next;
+        }
+      }
+    }
+}
+
+TEST_CASE("mlp pass: in float32 autograd's gradients, of few outputs and many, of widths that fill no vector") {
+  constexpr double kFloat = 1e-5;  // of the largest, sums of 1,100 samples
+  for (const std::int64_t actions : {3, 17})
+    for (const std::int64_t width : {520, 532}) {
+      CAPTURE(actions);
+      CAPTURE(width);
+      Architecture architecture;
+      architecture.observation = 11;
+      architecture.width = width;
+      architecture.actions = actions;
+      Initialization initialization;
+      initialization.policy_gain = 1;
+      Policy policy = make_policy(architecture, initialization, at::kCPU);
+      const at::Tensor of_mean = at::randn({1100, actions}), of_value = at::randn({1100});
+      // Eighths: their sums of products are exact, so that rounding does not decide on which side of 0 one is.
+      const auto eighths = [](const at::Tensor& of) { return of.mul(8).round() / 8; };
+      const at::Tensor x = eighths(at::randn({1100, 11}));
+      for (const auto* weights : {&policy.actor, &policy.critic}) {
+        for (const at::Tensor& weight : weights->tensors()) weight.detach().copy_(eighths(at::randn_like(weight)));
+      }
+      Policy exact = policy;
+      exact.actor = policy.actor.to(at::kCPU, at::kDouble);
+      exact.critic = policy.critic.to(at::kCPU, at::kDouble);
+      for (Policy* of : {&policy, &exact}) {
+        of->actor.require_grad(true);
+        of->critic.require_grad(true);
+        zero(*of);
+      }
+      const Outputs outputs = forward(exact, x.to(at::kDouble), false);
+      (outputs.mean * of_mean).sum().backward();
+      (outputs.value * of_value).sum().backward();
+      MlpPass pass(policy, x.size(0), /*bf16=*/false);
+      pass.run(
+          x, [&](const at::Tensor&) { return of_mean; }, [&](const at::Tensor&) { return of_value; });
+      for (const auto& [found, expected] :
+           {std::pair{&policy.actor, &exact.actor}, std::pair{&policy.critic, &exact.critic}}) {
+        for (std::size_t i = 0; i < found->tensors().size(); ++i) {
+          const at::Tensor of = expected->tensors()[i].grad();
+          if (of.abs().max().item<double>() > 0) {
+            CHECK(tests::deviation(found->tensors()[i].grad(), of) < kFloat);
+          }
         }
       }
     }
