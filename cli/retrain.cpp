@@ -16,6 +16,7 @@
 #include "train/device.h"
 #include "train/job.h"
 #include "train/start.h"
+#include "train/weights_behind.h"
 
 namespace ristretto::cli {
 
@@ -71,7 +72,11 @@ int retrain(const Arguments& arguments) {
   std::vector<train::Resolved> trials =
       train::resolve_top(source, deployment, given, positive_number(options, "top-trials"));
   if (start) {
-    for (train::Resolved& trial : trials) trial.start = start;
+    const auto among = train::weights_chosen_among(start->source, request.deployments, request.name);
+    for (train::Resolved& trial : trials) {
+      trial.start = start;
+      trial.start_chosen_among = among;
+    }
   } else if (release::VersionStore(request.deployments).slot(request.name).kind == release::Slot::Kind::directory) {
     // In place of what is older than the versions: its weights may be worth more than new ones.
     auto fine_tuning = train::fine_tuning_of(request.deployments / request.name, trials[0]);
@@ -82,6 +87,11 @@ int retrain(const Arguments& arguments) {
   for (const train::Resolved& trial : trials) {
     settings_text += str("hyperparameters: ", trial.origin, "\n", train::describe_parameters(trial));
     for (const std::string& line : trial.overridden) settings_text += str("  ", line, "\n");
+  }
+  if (!resolved.start_chosen_among.empty()) {
+    std::int64_t among = 0;
+    for (const release::StudyTrials& behind : resolved.start_chosen_among) among += behind.count;
+    settings_text += str("weights: ", start->source.string(), ", chosen among ", with_thousands(among), " trials\n");
   }
   if (!options.json() || options.has("dry-run")) std::fputs(settings_text.c_str(), options.json() ? stderr : stdout);
   if (options.has("dry-run")) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <tuple>
 
 #include "platform/atomic_file.h"
@@ -96,19 +95,36 @@ std::vector<StudyTrials> studies_of(const Json& json) {
   return studies;
 }
 
-std::int64_t LedgerRecord::trials() const {
-  std::int64_t sum = unreadable;
-  std::map<std::string, std::int64_t> of_study;
+std::int64_t merge(std::vector<StudyTrials>& studies, const StudyTrials& other) {
+  const auto same =
+      std::find_if(studies.begin(), studies.end(), [&](const auto& study) { return study.id == other.id; });
+  if (same == studies.end() || other.id.empty()) {
+    studies.push_back(other);
+    return other.count;
+  }
+  const std::int64_t more = std::max<std::int64_t>(0, other.count - same->count);
+  same->count += more;
+  return more;
+}
+
+std::vector<StudyTrials> LedgerRecord::behind(const std::string& rest) const {
+  std::vector<StudyTrials> studies;
+  std::int64_t others = unreadable;
   for (const Opening& opening : openings) {
-    sum += opening.trials;
+    others += opening.trials;
     for (const StudyTrials& study : opening.studies) {
       if (study.id.empty()) continue;
-      sum -= study.count;
-      std::int64_t& most = of_study[study.id];
-      most = std::max(most, study.count);
+      others -= study.count;
+      merge(studies, study);
     }
   }
-  for (const auto& [id, count] : of_study) sum += count;
+  studies.push_back({rest, others});
+  return studies;
+}
+
+std::int64_t LedgerRecord::trials() const {
+  std::int64_t sum = 0;
+  for (const StudyTrials& study : behind("")) sum += study.count;
   return sum;
 }
 

@@ -33,12 +33,16 @@ struct LookResult {
   std::string verdict;  // as in the manifest: "proven", "refused", ...
 };
 
-// Trials of a study, which are behind every candidate that is chosen by it, and are counted once.
+// Trials of a study, or of another name's ledger, which are behind every candidate that is chosen by it, and are
+// counted once.
 struct StudyTrials {
-  std::string id;          // tells the study from every other; empty: nothing does, and they count each time
+  std::string id;          // tells it from every other; empty: nothing does, and they count each time
   std::int64_t count = 0;  // of them
   bool operator==(const StudyTrials&) const = default;
 };
+// Adds the other to the list: as many of one study as there were at most, for trials are never taken away. Returns how
+// many more the list has now.
+std::int64_t merge(std::vector<StudyTrials>& studies, const StudyTrials& other);
 // [{"id", "trials"}], as ledger, manifest, evidence and the attribute of a study have them. `studies_of` throws
 // std::exception for another JSON.
 Json json_of(const std::vector<StudyTrials>& studies);
@@ -64,9 +68,10 @@ struct LedgerRecord {
   std::vector<Opening> openings;  // in the order of the file
   std::int64_t unreadable = 0;    // lines that are damaged
 
-  // Trials of all openings; those of one study once, as many as it had at most. A damaged line may have been one and
-  // counts as one: never too few.
-  std::int64_t trials() const;
+  // Trials of all openings: those of studies, of each once, as many as it had at most, and as the last entry all
+  // others, under the `id`. A damaged line may have been one and counts as one: never too few.
+  std::vector<StudyTrials> behind(const std::string& id) const;
+  std::int64_t trials() const;  // their sum
   // The Sharpe ratios of judgements before look `number` that have a result: an evaluation's is of other bars.
   std::vector<double> sharpes_before(std::int64_t number) const;
   // How often this candidate looked, as this name.

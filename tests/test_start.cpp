@@ -18,10 +18,13 @@
 #include "platform/error.h"
 #include "platform/text.h"
 #include "random_market.h"
+#include "release/directories.h"
+#include "release/ledger.h"
 #include "release/versions.h"
 #include "release_fixture.h"
 #include "seeded.h"
 #include "train/start.h"
+#include "train/weights_behind.h"
 
 using namespace ristretto;
 using namespace ristretto::train;
@@ -348,6 +351,36 @@ TEST_CASE("start: what the weights fix is given, and an old deployment is tried 
   CHECK_FALSE(fine_tuning_of(scratch.path() / "broken", clean));
 }
 
+TEST_CASE("start: weights of another name bring the trials that its ledger counts, those of a study once") {
+  const release::Scratch scratch;
+  const fs::path deployments = scratch / "deployments", version = deployments / ".versions/a/0001-x";
+  fs::create_directories(version);
+  CHECK(weights_chosen_among(version, deployments, "b").empty());
+  release::Ledger ledger(deployments, "a");
+  release::Opening look;
+  look.candidate = "one";
+  look.last_bar = 3600;
+  look.bars = 2;
+  look.data_sha256 = std::string(64, 'a');
+  look.trials = 12;
+  look.studies = {{"study", 10}};
+  ledger.open(look);
+  look.candidate = "two";
+  look.trials = 15;
+  look.studies = {{"study", 12}, {"", 1}};
+  ledger.open(look);
+  fs::create_symlink(".versions/a/0001-x", deployments / "a");
+  for (const fs::path& from : {version, deployments / "a"}) {
+    const auto among = weights_chosen_among(from, deployments, "b");
+    REQUIRE(among.size() == 2);
+    CHECK((among[0] == release::StudyTrials{"study", 12}));
+    CHECK(among[1].count == 2 + 3);
+    CHECK(among[1].id.find("ledger ") == 0);
+    CHECK(weights_chosen_among(from, deployments, "a").empty());
+    CHECK((weights_chosen_among(from, scratch / "others", "a") == among));
+  }
+}
+
 TEST_SUITE("slow") {
   TEST_CASE(
       "start: retrain in place of an old deployment chooses by validation and keeps the old one a rollback away") {
@@ -403,6 +436,20 @@ TEST_SUITE("slow") {
     CHECK(second.err.find("begins with the weights of") != std::string::npos);
     CHECK(second.err.find("and its optimizer's moments") != std::string::npos);
     CHECK(second.err.find("a new critic") == std::string::npos);
+
+    // What chose the weights counts for what was made of them, once.
+    const auto trials = [&](const char* name) {
+      return release::Ledger(scratch / "deployments", name).read().trials();
+    };
+    CHECK(trials("pair") == trials("context") + 1);
+    run("retrain pair --from deployments/context --seed 9 --assets BTC/USD,ETH/USD" + learning, scratch);
+    CHECK(trials("pair") == trials("context") + 2);
+    release::copy_tree(fs::canonical(scratch / "deployments/context"), scratch / "copy");
+    const auto of_copy = weights_chosen_among(scratch / "copy", scratch / "deployments", "pair");
+    REQUIRE(of_copy.size() == 1);
+    CHECK(of_copy[0].count == trials("context"));
+    CHECK(of_copy[0].id.find("candidate context-") == 0);
+    CHECK(weights_chosen_among(scratch / "copy", scratch / "deployments", "context").empty());
 
     const Resolved clean = resolve(std::nullopt, scratch / "deployments/context", {});
     const auto fine = fine_tuning_of(scratch / "deployments/context", clean);

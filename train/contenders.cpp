@@ -217,6 +217,14 @@ Background background_of(const std::vector<Contender>& contenders, const std::ve
     if (!out.studies.empty()) --out.studies[0].count;  // the one that was trained here is this retrain's
   }
   out.trial_count += static_cast<std::int64_t>(contenders.size()) - 1;
+  // All that begin with weights begin with the same.
+  const auto begun = std::find_if(trials.begin(), trials.end(),
+                                  [](const Resolved& trial) { return !trial.start_chosen_among.empty(); });
+  if (begun != trials.end()) {
+    for (const release::StudyTrials& behind : begun->start_chosen_among) {
+      out.trial_count += release::merge(out.studies, behind);
+    }
+  }
   out.trial_sharpes = trials[0].trial_sharpes;
   out.trials.resize(trials.size());
   std::vector<double> seeds(trials.size());

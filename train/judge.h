@@ -35,7 +35,7 @@ evaluation::Series returns_at(const TimedReturns& series, const std::vector<std:
 struct Background {
   std::vector<TimedReturns> seeds;   // on the hold-out: the same training from each seed, the candidate's included
   std::vector<TimedReturns> trials;  // on the validation bars: one a trial, the mean of its seeds
-  std::int64_t trial_count = 1;      // the study's and this retrain's trainings, the candidate included
+  std::int64_t trial_count = 1;      // the study's, the start's and this retrain's, the candidate included
   std::vector<release::StudyTrials> studies;  // of them
   std::vector<double> trial_sharpes;          // per bar, of as many of these as are known
 };

@@ -39,7 +39,9 @@ struct Resolved {
   std::vector<studies::Taken> parameters;
   std::vector<std::string> overridden;          // by the serving profile, a line each
   std::shared_ptr<const release::Start> start;  // the weights that training begins with; nullptr: new ones
-  std::shared_ptr<const TrainedRun> trained;    // the training is done, and this is it; nullptr: it is to be done
+  // The trials that these weights were chosen among, as far as this name's ledger lacks them.
+  std::vector<release::StudyTrials> start_chosen_among;
+  std::shared_ptr<const TrainedRun> trained;  // the training is done, and this is it; nullptr: it is to be done
 };
 
 // The last bar that may have had a part in the choice of the hyperparameters: what the study says, or what the user

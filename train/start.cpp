@@ -8,6 +8,7 @@
 #include "platform/log.h"
 #include "platform/text.h"
 #include "release/old_layouts.h"
+#include "train/weights_behind.h"
 
 namespace ristretto::train {
 namespace {
@@ -206,6 +207,7 @@ std::optional<Resolved> fine_tuning_of(const fs::path& directory, const Resolved
       if (given.name == "ft_key_bias") out.settings.apply(given);  // new tokens bring it
     }
     check(out.settings);
+    out.start_chosen_among = weights_chosen_among(directory, directory.parent_path(), directory.filename().string());
     out.origin = str(clean.origin, ", trained on from the weights of ", directory.string());
     return out;
   } catch (const Error& error) {

@@ -1,6 +1,5 @@
 #include "train/studies_behind.h"
 
-#include <algorithm>
 #include <filesystem>
 
 #include "platform/text.h"
@@ -19,18 +18,6 @@ std::string id_of(const studies::Study& study, const studies::StorageInfo& stora
              studies::datetime_text(*study.trials[0].started, storage.local_datetimes));
 }
 
-// As many of each as there were at most: trials are never taken away. Which are of one that nothing tells apart is not
-// known.
-void merge(std::vector<release::StudyTrials>& studies, const release::StudyTrials& other) {
-  const auto same =
-      std::find_if(studies.begin(), studies.end(), [&](const auto& study) { return study.id == other.id; });
-  if (same == studies.end() || other.id.empty()) {
-    studies.push_back(other);
-  } else {
-    same->count = std::max(same->count, other.count);
-  }
-}
-
 }  // namespace
 
 std::vector<release::StudyTrials> studies_behind(const studies::Study& study, const studies::StorageInfo& storage) {
@@ -39,7 +26,8 @@ std::vector<release::StudyTrials> studies_behind(const studies::Study& study, co
   if (started_from == nullptr) return behind;
   const std::string text = formats::write_json(*started_from);
   try {
-    for (const release::StudyTrials& other : release::studies_of(release::Json::parse(text))) merge(behind, other);
+    for (const release::StudyTrials& other : release::studies_of(release::Json::parse(text)))
+      release::merge(behind, other);
   } catch (const std::exception&) {
     throw Error(Fault::incompatible, str(storage.path, ": study '", study.name, "': the attribute ", kStartedFrom,
                                          " is ", text, R"(, expected [{"id": "...", "trials": N}, ...])"));
@@ -52,7 +40,7 @@ void record_start(studies::WritableStorage& storage, const std::string& study, c
     const studies::Study now = storage.read_study(study);
     std::vector<release::StudyTrials> behind = studies_behind(now, storage.info());
     behind.erase(behind.begin());  // its own trials, which it has itself
-    for (const release::StudyTrials& other : studies_behind(from, storage.info())) merge(behind, other);
+    for (const release::StudyTrials& other : studies_behind(from, storage.info())) release::merge(behind, other);
     storage.set_study_attribute(now.id, studies::Scope::user, kStartedFrom,
                                 formats::read_json(release::json_of(behind).dump(), kStartedFrom));
   });

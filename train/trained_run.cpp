@@ -43,6 +43,7 @@ void read_origin(const Json& origin, TrainedRun& run, Resolved& resolved) {
   resolved.origin = origin.at("origin").get<std::string>();
   resolved.trials = origin.at("trials").get<std::int64_t>();
   resolved.trial_sharpes = origin.at("trial_sharpes").get<std::vector<double>>();
+  resolved.start_chosen_among = release::studies_of(origin.value("start_chosen_among", Json::array()));
   const Json& study = run.making.at("study");
   if (!study.is_object()) return;
   resolved.study_name = study.at("name").get<std::string>();
@@ -105,6 +106,7 @@ void write_origin(const fs::path& run, const Resolved& resolved, const Settings&
                        {"origin", resolved.origin},
                        {"trials", resolved.trials + trainings - 1},
                        {"trial_sharpes", resolved.trial_sharpes},
+                       {"start_chosen_among", release::json_of(resolved.start_chosen_among)},
                        {"making", making_of(resolved, settings)},
                        {"hyperparameters", hyperparameters_section(settings)},
                        {"train", range_of(data.splits.train)},
