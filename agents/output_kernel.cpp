@@ -18,10 +18,10 @@ struct Sums {
   float z[kColumns];
 };
 
-static inline Vector take(const float* from, Vector) { return load(from); }
-static inline float take(const float* from, float) { return *from; }
-static inline void put(float* to, Vector x) { store(to, x); }
-static inline void put(float* to, float x) { *to = x; }
+inline Vector take(const float* from, Vector) { return load(from); }
+inline float take(const float* from, float) { return *from; }
+inline void put(float* to, Vector x) { store(to, x); }
+inline void put(float* to, float x) { *to = x; }
 
 // One number, or a vector of them, in each of Rows rows from `row` on; place: in the columns from `first` on.
 template <int Rows, class Number>

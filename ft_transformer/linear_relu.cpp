@@ -9,6 +9,7 @@
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/graph_task.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -25,9 +26,7 @@ using torch::autograd::variable_list;
 
 constexpr std::int64_t kLine = 16;           // numbers of a cache line
 constexpr std::int64_t kFewNumbers = 32768;  // of a thread's share: fewer are done before another has begun
-
-constexpr std::size_t kHolders = 2;      // of an output: the graph, and the pass back that reads it there
-constexpr const char* kSpent = "spent";  // an output that is no longer what it was
+constexpr std::size_t kHolders = 2;          // of an output: the graph, and the pass back that reads it there
 
 struct LinearRelu : torch::autograd::Function<LinearRelu> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
@@ -42,10 +41,9 @@ struct LinearRelu : torch::autograd::Function<LinearRelu> {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1], &y = saved[2];
     const at::Tensor of_bias = at::zeros({y.size(1)}, y.options()), of_y = gradients[0].contiguous();
-    // What read y has had its pass: its room takes the gradient, where nobody else holds it.
-    TORCH_CHECK(context->saved_data.count(kSpent) == 0, "linear_relu: a second pass back through the same graph");
-    const bool alone = y.storage().use_count() == kHolders;
-    if (alone) context->saved_data[kSpent] = true;
+    // What read y has had its pass, and there will be no second one: its room takes the gradient where nobody else
+    // holds it.
+    const bool alone = !torch::autograd::get_current_graph_task_keep_graph() && y.storage().use_count() == kHolders;
     const at::Tensor of_z = alone ? y : at::empty_like(of_y);
     relu_back(y, of_y, of_z, of_bias);
     const at::Tensor of_x = context->needs_input_grad(0) ? at::mm(of_z, weight) : at::Tensor();

@@ -13,7 +13,7 @@ bool fits_relu_kernel(const at::Tensor& y);
 // y [B, out], contiguous, becomes max(0, y + bias).
 void add_bias_relu_(const at::Tensor& y, const at::Tensor& bias);
 // z_gradient [B, out], of what the ReLU took, becomes y_gradient where y, which it gave, is not 0; its sum over B is
-// added to bias_gradient [out]. All contiguous; z_gradient may be y_gradient, which moves a quarter less memory.
+// added to bias_gradient [out]. All contiguous; z_gradient may be either, which moves a quarter less memory.
 void relu_back(const at::Tensor& y, const at::Tensor& y_gradient, const at::Tensor& z_gradient,
                const at::Tensor& bias_gradient);
 

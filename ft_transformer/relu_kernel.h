@@ -8,7 +8,7 @@
 namespace ristretto::ft_transformer {
 
 // add_bias_relu: y [., width] = max(0, y + bias [width]) in its rows [begin, end); NaN stays.
-// relu_back: z_gradient [rows, width], which may be y_gradient, is that where y > 0 or is NaN, 0 elsewhere, in its
+// relu_back: z_gradient [rows, width], which may be either, is y_gradient where y > 0 or is NaN, 0 elsewhere, in its
 // columns [begin, end); what they sum to is added to bias_gradient [width].
 #define RISTRETTO_DECLARE_RELU(isa)                                                                                   \
   namespace isa {                                                                                                     \
