@@ -24,6 +24,7 @@
 #include "release_fixture.h"
 #include "seeded.h"
 #include "train/start.h"
+#include "train/trained_run.h"
 #include "train/weights_behind.h"
 
 using namespace ristretto;
@@ -379,6 +380,24 @@ TEST_CASE("start: weights of another name bring the trials that its ledger count
     CHECK(weights_chosen_among(from, deployments, "a").empty());
     CHECK((weights_chosen_among(from, scratch / "others", "a") == among));
   }
+
+  // Elsewhere its manifest tells: what it was converted from, or what stood behind it when it was judged.
+  const fs::path elsewhere = scratch / "elsewhere";
+  fs::create_directories(elsewhere);
+  const auto with = [&](const release::Json& manifest) {
+    release::Json whole = manifest;
+    whole["schema_version"] = release::kSchemaVersion;
+    write_file_atomically(elsewhere / release::kManifest, whole.dump());
+    return weights_chosen_among(elsewhere, deployments, "b");
+  };
+  CHECK(with({{"conversion", {{"from", {{"path", version.string()}}}}}}).size() == 2);
+  CHECK(with({{"conversion", {{"from", {{"path", elsewhere.string()}}}}}}).at(0).count == 1);  // moved over it
+  const release::Json studies = {{"studies", {{{"id", "study"}, {"trials", 12}}}}};
+  const release::Json gates = {{{"name", "deflated_sharpe"}, {"numbers", {{"trials", 20}}}}};
+  const auto judged = with({{"study", studies}, {"gates", gates}, {"training", {{"candidate", "a-1"}}}});
+  CHECK((judged == std::vector<release::StudyTrials>{{"study", 12}, {"candidate a-1", 8}}));
+  CHECK_THROWS_AS(with({{"study", {{"studies", {{{"id", "study"}, {"trials", -1}}}}}}}), Error);
+  CHECK_THROWS_AS(with({{"study", {{"studies", 7}}}}), Error);
 }
 
 TEST_SUITE("slow") {
@@ -444,6 +463,13 @@ TEST_SUITE("slow") {
     CHECK(trials("pair") == trials("context") + 1);
     run("retrain pair --from deployments/context --seed 9 --assets BTC/USD,ETH/USD" + learning, scratch);
     CHECK(trials("pair") == trials("context") + 2);
+    for (const auto& entry : fs::recursive_directory_iterator(scratch / "runs")) {
+      const bool of_pair = entry.path().string().find("/pair-") != std::string::npos;
+      if (!of_pair || entry.path().filename() != kOriginFile) continue;
+      const auto among = resolve_run(entry.path().parent_path(), {}).start_chosen_among;  // were it interrupted
+      REQUIRE(among.size() == 1);
+      CHECK(among[0].count == trials("context"));
+    }
     release::copy_tree(fs::canonical(scratch / "deployments/context"), scratch / "copy");
     const auto of_copy = weights_chosen_among(scratch / "copy", scratch / "deployments", "pair");
     REQUIRE(of_copy.size() == 1);
