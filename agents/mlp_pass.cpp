@@ -11,7 +11,6 @@
 #include <ATen/record_function.h>
 #include <c10/util/Exception.h>
 
-#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -24,10 +23,9 @@
 namespace ristretto::agents {
 namespace {
 
-constexpr std::int64_t kFewRows = 256;       // up to here a product does not fill more than two threads
-constexpr std::int64_t kLine = 16;           // numbers of a cache line, to which no two threads should write
-constexpr std::int64_t kFewNumbers = 32768;  // of a thread's share: fewer are done before another has begun
-constexpr std::int64_t kManyRows = 1024;  // from here on a product with whole lines of columns pays for a transposition
+constexpr std::int64_t kFewRows = 256;    // up to here a product does not fill more than two threads
+constexpr std::int64_t kManyRows = 1024;  // from here on MKL's whole tiles pay for a transposition
+constexpr std::int64_t kTile = 16;        // columns
 constexpr std::int64_t kColumns = 256;    // of a row, that one thread sums at least
 
 // Both at once where a thread each keeps all of them busy: within a parallel region the products are of one thread, and
@@ -90,7 +88,7 @@ void run_in(const Kernels& kernels, const ft_transformer::Weights& weights, cons
 void add_weight_gradient(const at::Tensor& gradient, const at::Tensor& dy, const at::Tensor& x) {
   if (dy.scalar_type() != gradient.scalar_type()) {
     gradient.add_(at::mm(dy.t(), x));
-  } else if (dy.is_cpu() && dy.size(0) >= kManyRows && x.size(1) % kLine != 0 && dy.size(1) % kLine == 0) {
+  } else if (dy.is_cpu() && dy.size(0) >= kManyRows && x.size(1) % kTile != 0 && dy.size(1) % kTile == 0) {
     // MKL takes 302 rows and 1,024 columns a sixth faster than 1,024 rows and 302 columns.
     gradient.add_(at::mm(x.t(), dy).t());
   } else {
@@ -210,10 +208,8 @@ at::Tensor MlpPass::output_back(const Network& network, const at::Tensor& gradie
                           .activation = second.mutable_data_ptr<float>(),
                           .weight_gradient = of_weight.mutable_data_ptr<float>(),
                           .z_gradient_sum = of_below.mutable_data_ptr<float>()};
-  const std::int64_t lines = (layer.width + kLine - 1) / kLine, few = kFewNumbers / (layer.rows * kLine + 1) + 1;
-  at::parallel_for(0, lines, few, [&](std::int64_t begin, std::int64_t end) {
-    RISTRETTO_WIDEST(decltype(&baseline::output_back), output_back)
-    (layer, begin * kLine, std::min(end * kLine, layer.width));
+  ft_transformer::by_columns(layer.rows, layer.width, [&](std::int64_t begin, std::int64_t end) {
+    RISTRETTO_WIDEST(decltype(&baseline::output_back), output_back)(layer, begin, end);
   });
   return second;
 }

@@ -70,15 +70,20 @@ void relu_back(const at::Tensor& y, const at::Tensor& y_gradient, const at::Tens
   TORCH_INTERNAL_ASSERT(y.is_contiguous() && y_gradient.is_contiguous() && z_gradient.is_contiguous() &&
                         bias_gradient.is_contiguous());
   const std::int64_t rows = y.size(0), width = y.size(1);
-  // By blocks of whole cache lines, so that no two threads write to one.
-  const std::int64_t blocks = (width + kLine - 1) / kLine,
-                     few = kFewNumbers / (std::max<std::int64_t>(rows, 1) * kLine);
   const float *const of = y.const_data_ptr<float>(), *const gradient = y_gradient.const_data_ptr<float>();
   float *const out = z_gradient.mutable_data_ptr<float>(), *const sums = bias_gradient.mutable_data_ptr<float>();
-  at::parallel_for(0, blocks, few + 1, [&](std::int64_t begin, std::int64_t end) {
+  by_columns(rows, width, [&](std::int64_t begin, std::int64_t end) {
     RISTRETTO_WIDEST(decltype(&baseline::relu_back), relu_back)
-    (of, gradient, out, sums, rows, width, begin * kLine, std::min(end * kLine, width));
+    (of, gradient, out, sums, rows, width, begin, end);
   });
+}
+
+void by_columns(std::int64_t rows, std::int64_t width,
+                const std::function<void(std::int64_t begin, std::int64_t end)>& pass) {
+  const std::int64_t lines = (width + kLine - 1) / kLine,
+                     few = kFewNumbers / (std::max<std::int64_t>(rows, 1) * kLine) + 1;
+  at::parallel_for(0, lines, few,
+                   [&](std::int64_t begin, std::int64_t end) { pass(begin * kLine, std::min(end * kLine, width)); });
 }
 
 at::Tensor linear_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {

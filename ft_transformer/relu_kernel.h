@@ -8,8 +8,8 @@
 namespace ristretto::ft_transformer {
 
 // add_bias_relu: y [., width] = max(0, y + bias [width]) in its rows [begin, end); NaN stays.
-// relu_back: z_gradient [rows, width], which may be either, is y_gradient where y > 0 or is NaN, 0 elsewhere, in its
-// columns [begin, end); what they sum to is added to bias_gradient [width].
+// relu_back: z_gradient [rows, width] becomes y_gradient where y > 0 or is NaN, 0 elsewhere, in its columns [begin,
+// end), and may be y or y_gradient itself; what they sum to is added to bias_gradient [width].
 #define RISTRETTO_DECLARE_RELU(isa)                                                                                   \
   namespace isa {                                                                                                     \
   void add_bias_relu(float* y, const float* bias, std::int64_t width, std::int64_t begin, std::int64_t end);          \

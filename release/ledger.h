@@ -68,9 +68,9 @@ struct LedgerRecord {
   std::vector<Opening> openings;  // in the order of the file
   std::int64_t unreadable = 0;    // lines that are damaged
 
-  // Trials of all openings: those of studies, of each once, as many as it had at most, and as the last entry all
-  // others, under the `id`. A damaged line may have been one and counts as one: never too few.
-  std::vector<StudyTrials> behind(const std::string& id) const;
+  // Trials of all openings: those of each study once, as many as it had at most, and as the last entry, with the id
+  // `rest`, all others. A damaged line may have been one and counts as one: never too few.
+  std::vector<StudyTrials> behind(const std::string& rest) const;
   std::int64_t trials() const;  // their sum
   // The Sharpe ratios of judgements before look `number` that have a result: an evaluation's is of other bars.
   std::vector<double> sharpes_before(std::int64_t number) const;

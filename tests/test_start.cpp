@@ -463,13 +463,16 @@ TEST_SUITE("slow") {
     CHECK(trials("pair") == trials("context") + 1);
     run("retrain pair --from deployments/context --seed 9 --assets BTC/USD,ETH/USD" + learning, scratch);
     CHECK(trials("pair") == trials("context") + 2);
+    int origins = 0;
     for (const auto& entry : fs::recursive_directory_iterator(scratch / "runs")) {
       const bool of_pair = entry.path().string().find("/pair-") != std::string::npos;
       if (!of_pair || entry.path().filename() != kOriginFile) continue;
       const auto among = resolve_run(entry.path().parent_path(), {}).start_chosen_among;  // were it interrupted
       REQUIRE(among.size() == 1);
       CHECK(among[0].count == trials("context"));
+      ++origins;
     }
+    CHECK(origins == 2);
     release::copy_tree(fs::canonical(scratch / "deployments/context"), scratch / "copy");
     const auto of_copy = weights_chosen_among(scratch / "copy", scratch / "deployments", "pair");
     REQUIRE(of_copy.size() == 1);
