@@ -2,15 +2,13 @@
 
 #include <ATen/core/List.h>
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <ATen/ops/addmm.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <optional>
 #include <string_view>
 
-#include "ft_transformer/linear_relu.h"
+#include "ft_transformer/product.h"
 
 namespace ristretto::agents {
 namespace {
@@ -71,12 +69,8 @@ bool mkl_is_at_home() {
 }
 
 at::Tensor plain(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
-  if (relu && bias.defined() && ft_transformer::fits_relu_kernel(x)) {
-    const at::Tensor y = at::mm(x, weight.t());
-    ft_transformer::add_bias_relu_(y, bias);
-    return y;
-  }
-  const at::Tensor y = bias.defined() ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
+  if (bias.defined()) return ft_transformer::affine(x, weight, bias, relu);
+  const at::Tensor y = ft_transformer::product(x, weight.t());
   return relu ? y.relu_() : y;
 }
 

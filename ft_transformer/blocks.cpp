@@ -4,7 +4,6 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/layer_norm.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <c10/core/DispatchKeySet.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
@@ -16,7 +15,7 @@
 
 #include "ft_transformer/cpu_attention.h"
 #include "ft_transformer/cpu_block.h"
-#include "ft_transformer/linear_relu.h"
+#include "ft_transformer/linear.h"
 #include "ft_transformer/norm_kernel.h"
 
 namespace ristretto::ft_transformer {
@@ -85,7 +84,7 @@ void Builder::norm(const std::string& name) {
 }
 
 at::Tensor linear(const Weights& weights, const std::string& name, const at::Tensor& x) {
-  return at::linear(x, weights.at(name + ".weight"), weights.at(name + ".bias"));
+  return linear(x, weights.at(name + ".weight"), weights.at(name + ".bias"));
 }
 
 at::Tensor linear_relu(const Weights& weights, const std::string& name, const at::Tensor& x) {

@@ -1,4 +1,5 @@
-// max(0, x W^T + b): on a CPU in float32 what follows the product is one pass each way (relu_kernel.h).
+// Linear layers, alone or with the ReLU behind them: on a CPU in float32 the products are those of product.h, and what
+// follows a product is one pass each way (relu_kernel.h).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,7 +9,8 @@
 
 namespace ristretto::ft_transformer {
 
-// x [.., in], weight [out, in], bias [out] -> [.., out].
+// x W^T + bias and, the second, max(0, that): x [.., in], weight [out, in], bias [out] -> [.., out].
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 at::Tensor linear_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 // Its parts, for passes without a graph. Whether they apply to such numbers:

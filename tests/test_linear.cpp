@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "ft_transformer/linear_relu.h"
+#include "ft_transformer/linear.h"
 #include "ft_transformer/relu_kernel.h"
 #include "learning_fixtures.h"
 #include "platform/instruction_sets.h"
