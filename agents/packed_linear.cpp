@@ -87,7 +87,9 @@ PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias, std
 
 at::Tensor PackedLinear::operator()(const at::Tensor& x, bool relu) const {
   const bool pays = x.size(0) >= kManyRows || weight_.numel() >= kManyWeights;
-  if (!packs_ || !pays) return plain(x, weight_, bias_, relu);
+  const bool tiles = weight_.scalar_type() == at::kFloat &&
+                     ft_transformer::on_tiles(x.size(0), weight_.size(1), weight_.size(0));  // faster still
+  if (!packs_ || !pays || tiles) return plain(x, weight_, bias_, relu);
   if (!packed_.defined()) packed_ = operators().pack->call(weight_.contiguous(), kManyRows);
   const std::optional<at::Tensor> bias = bias_.defined() ? std::optional(bias_) : std::nullopt;
   return operators().linear->call(x, packed_, bias, relu ? "relu" : "none", c10::List<std::optional<at::Scalar>>(), "");

@@ -17,7 +17,12 @@
 namespace ristretto::ft_transformer {
 namespace {
 
-constexpr std::int64_t kFewLines = 128, kFewNumbers = 128;  // below, packing is dearer than what tiles give
+// Below, packing is dearer than what tiles give: rows of each thread, columns, and numbers to sum over.
+constexpr std::int64_t kFewRows = 128, kFewColumns = 128, kFewNumbers = 128;
+
+std::int64_t threads() { return at::in_parallel_region() ? 1 : at::get_num_threads(); }
+
+std::int64_t ratio_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 struct Rest {
   bool add = false;             // to what is there
@@ -51,11 +56,11 @@ void multiply(const at::Tensor& c, const at::Tensor& of_a, const at::Tensor& of_
   TORCH_INTERNAL_ASSERT(c.stride(1) == 1 && c.scalar_type() == at::kFloat);
   const at::Tensor dense_a = with_a_dense_axis(of_a), dense_b = with_a_dense_axis(of_b);
   const amx::Factor a = factor_of(dense_a), b = factor_of(dense_b.t());
-  const std::int64_t panels = (b.lines + amx::kPanel - 1) / amx::kPanel;
-  // Rows of a thread in whole panels, fewer where there are more threads than shares.
-  const std::int64_t share = (a.lines + at::get_num_threads() - 1) / at::get_num_threads();
-  const std::int64_t rows = std::clamp((share + amx::kPanel - 1) / amx::kPanel * amx::kPanel, amx::kPanel, kRows);
-  const std::int64_t blocks = (a.lines + rows - 1) / rows;
+  const std::int64_t panels = ratio_up(b.lines, amx::kPanel);
+  // Blocks of rows in whole panels, as many for each thread.
+  const std::int64_t share = ratio_up(a.lines, threads());
+  const std::int64_t rows = ratio_up(ratio_up(share, ratio_up(share, kRows)), amx::kPanel) * amx::kPanel;
+  const std::int64_t blocks = ratio_up(a.lines, rows);
   const at::Tensor right = packed_room(b.lines, b.depth);
   std::uint16_t* const packed_b = numbers_of(right);
   float* const to = c.mutable_data_ptr<float>();
@@ -98,7 +103,7 @@ bool on_tiles(const at::Tensor& a, const at::Tensor& b) {
 }  // namespace
 
 bool on_tiles(std::int64_t rows, std::int64_t depth, std::int64_t columns) {
-  return std::min(rows, columns) >= kFewLines && depth >= kFewNumbers && has_tiles();
+  return rows >= kFewRows * threads() && columns >= kFewColumns && depth >= kFewNumbers && has_tiles();
 }
 
 at::Tensor product(const at::Tensor& a, const at::Tensor& b) {

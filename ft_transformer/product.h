@@ -8,7 +8,7 @@
 
 namespace ristretto::ft_transformer {
 
-// Whether a product [rows, depth] x [depth, columns] of float32 on a CPU runs on tiles here.
+// Whether a product [rows, depth] x [depth, columns] of float32 on a CPU runs on tiles, on this thread.
 bool on_tiles(std::int64_t rows, std::int64_t depth, std::int64_t columns);
 
 // a [m, k], b [k, n] -> [m, n].
