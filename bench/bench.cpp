@@ -25,6 +25,7 @@
 #include "env/observation_rows.h"
 #include "env/random.h"
 #include "formats/safetensors.h"
+#include "ft_transformer/product.h"
 #include "platform/error.h"
 #include "platform/process.h"
 #include "platform/text.h"
@@ -203,6 +204,10 @@ void add_update_wide(std::vector<Case>& cases, const Options& options) {
   const at::Tensor square = env::standard_normal(side, side, 1, 0, options.device);
   cases.push_back({str("matrix peak, ", side), "flops", 2 * std::pow(static_cast<double>(side), 3),
                    [=] { at::mm(square, square); }, 1});
+  if (options.device.is_cpu() && ft_transformer::on_tiles(side, side, side)) {
+    cases.push_back({str("product on tiles, ", side), "flops", 2 * std::pow(static_cast<double>(side), 3),
+                     [=] { ft_transformer::product(square, square); }, 1});
+  }
   const auto add = [&](const World& where, std::int64_t batch, const char* what, std::int64_t portfolios,
                        std::int64_t horizon) {
     for (const bool bf16 : {false, true}) {

@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/relu.h>
@@ -38,6 +39,7 @@ struct Linear : torch::autograd::Function<Linear<relu>> {
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    TORCH_INTERNAL_ASSERT(!at::GradMode::is_enabled());  // its own products have no gradients
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1];
     at::Tensor of_y = gradients[0].contiguous(), of_bias;

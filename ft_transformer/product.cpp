@@ -22,8 +22,6 @@ constexpr std::int64_t kFewRows = 128, kFewColumns = 128, kFewNumbers = 128;
 
 std::int64_t threads() { return at::in_parallel_region() ? 1 : at::get_num_threads(); }
 
-std::int64_t ratio_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 struct Rest {
   bool add = false;             // to what is there
   const float* bias = nullptr;  // [n], which is added too; or null
@@ -31,6 +29,8 @@ struct Rest {
 };
 
 #if defined(__x86_64__)
+std::int64_t ratio_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
 constexpr std::int64_t kRows = 128;  // of one thread at once: packed, 384 KiB that stay in its second cache
 
 bool has_tiles() {
@@ -54,6 +54,8 @@ std::uint16_t* numbers_of(const at::Tensor& room) { return static_cast<std::uint
 // c [m, n] = a b.
 void multiply(const at::Tensor& c, const at::Tensor& of_a, const at::Tensor& of_b, const Rest& rest) {
   TORCH_INTERNAL_ASSERT(c.stride(1) == 1 && c.scalar_type() == at::kFloat);
+  TORCH_CHECK(of_a.size(1) == of_b.size(0) && c.size(0) == of_a.size(0) && c.size(1) == of_b.size(1), "a product of ",
+              of_a.sizes(), " and ", of_b.sizes(), " into ", c.sizes());
   const at::Tensor dense_a = with_a_dense_axis(of_a), dense_b = with_a_dense_axis(of_b);
   const amx::Factor a = factor_of(dense_a), b = factor_of(dense_b.t());
   const std::int64_t panels = ratio_up(b.lines, amx::kPanel);
@@ -120,6 +122,7 @@ void add_product_(const at::Tensor& c, const at::Tensor& a, const at::Tensor& b)
 at::Tensor affine(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
   if (on_tiles(x, weight.t())) {
     TORCH_INTERNAL_ASSERT(bias.is_contiguous() && bias.scalar_type() == at::kFloat);
+    TORCH_CHECK(bias.numel() == weight.size(0), "a bias of ", bias.sizes(), " for a weight of ", weight.sizes());
     const at::Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
     multiply(y, x, weight.t(), {.bias = bias.const_data_ptr<float>(), .relu = relu});
     return y;

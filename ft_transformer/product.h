@@ -1,5 +1,5 @@
-// Products of matrices. Large ones of float32 on a CPU that has AMX run on its tiles (product_kernel.h), with errors no
-// larger than a float32 product's; all others are at::mm. No gradients.
+// Products of matrices. Large ones of float32 on a CPU that has AMX run on its tiles (product_kernel.h, which says for
+// which numbers), with errors no larger than those of float32 sums; all others are at::mm. No gradients.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -171,7 +171,7 @@ void pack_right(const Factor& x, std::int64_t begin, std::int64_t end, std::int6
 
 void multiply(const Product& of) {
   constexpr std::int64_t kFetched = 6 * 4 * kLine;  // bytes a step
-  const TileShapes shapes;
+  static constexpr TileShapes shapes;               // not of the stack: GCC 12 takes its reading for one of 8 bytes
   _tile_loadconfig(&shapes);
   const std::int64_t steps = (of.depth + kPanel - 1) / kPanel, panel = steps * kStep;
   for (std::int64_t column = 0; column < of.columns; column += kPanel) {

@@ -1,8 +1,9 @@
 // Products of float32 matrices on AMX tiles, which multiply bfloat16 numbers and add float32 ones: no torch. Each
 // number is the sum of three bfloat16 ones, high, middle and low; of their nine products the six that float32 can tell
 // are taken (Henry, Tang and Heinecke 2019, "Leveraging the bfloat16 Artificial Intelligence Datatype For
-// Higher-Precision Computations"). Exact for numbers between 2^-102 and 2^127 in size; what is infinite or NaN gives
-// NaN. product_kernel.cpp is compiled for this instruction set alone (cmake/InstructionSets.cmake).
+// Higher-Precision Computations"). The split is exact for numbers between 2^-102 and 2^127 in size. Tiles take what is
+// below 2^-126 for 0: products keep float32's digits down to about 2^-102 and lose them below. What is infinite, NaN or
+// too large gives NaN. product_kernel.cpp is compiled for this instruction set alone (cmake/InstructionSets.cmake).
 #pragma once
 
 #include <cstdint>

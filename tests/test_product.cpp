@@ -112,6 +112,15 @@ TEST_CASE("product: bias and ReLU, and what is not a number stays so") {
     }
 }
 
+TEST_CASE("product: sizes that do not fit are refused") {
+  const at::Tensor a = at::full({256, 300}, 1.0F), b = at::full({200, 256}, 1.0F);
+  const Threads one(1);
+  CHECK_THROWS(product(a, b));
+  CHECK_THROWS(affine(a, b.t().contiguous(), at::full({256}, 1.0F), true));
+  CHECK_THROWS(add_product_(at::full({256, 255}, 1.0F), a, at::full({300, 256}, 1.0F)));
+  if (on_tiles(256, 300, 256)) CHECK_THROWS(affine(a, at::full({256, 300}, 1.0F), at::full({1}, 1.0F), false));
+}
+
 TEST_CASE("product: large and small numbers keep float32's digits") {
   const Threads one(1);
   const at::Generator numbers = tests::generator(14);
@@ -130,7 +139,13 @@ TEST_CASE("product: the same bits by one thread and by two, and a row's the same
     const Threads so_many(threads);
     return product(a.narrow(0, first, rows), b);
   };
-  if (!on_tiles(700, 600, 333)) return;  // LibTorch's own promise neither
+  {
+    const Threads five(5);
+    if (!on_tiles(700, 600, 333)) {
+      MESSAGE("skipped: this processor has no tiles, and LibTorch's products promise nothing of that");
+      return;
+    }
+  }
   const at::Tensor alone = by(1, 0, 700);
   for (const int threads : {2, 3, 5}) CHECK(by(threads, 0, 700).equal(alone));
   CHECK(by(1, 77, 130).equal(alone.narrow(0, 77, 130)));
