@@ -20,7 +20,7 @@ function(ristretto_for_each_isa target source)
   endforeach()
 endfunction()
 
-# The object of `source`, which is of AMX's tiles alone.
+# `source` compiled once, for AMX; elsewhere than on x86-64 not at all. Its caller asks has_amx_bf16() first.
 function(ristretto_amx target source)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     set(options -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mamx-tile -mamx-bf16 -O3)

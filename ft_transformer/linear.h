@@ -1,5 +1,5 @@
 // Linear layers, alone or with the ReLU behind them: on a CPU in float32 the products are those of product.h, and what
-// follows a product is one pass each way (relu_kernel.h).
+// follows a product is one pass each way (relu_kernel.h), or forward its last step. No second derivatives.
 #pragma once
 
 #include <ATen/core/Tensor.h>

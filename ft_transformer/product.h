@@ -13,7 +13,7 @@ bool on_tiles(std::int64_t rows, std::int64_t depth, std::int64_t columns);
 
 // a [m, k], b [k, n] -> [m, n].
 at::Tensor product(const at::Tensor& a, const at::Tensor& b);
-// Adds a b to c [m, n].
+// Adds a b to c [m, n], which may be a part of a larger matrix. Sizes that do not fit are LibTorch's error, here too.
 void add_product_(const at::Tensor& c, const at::Tensor& a, const at::Tensor& b);
 // x W^T + bias [B, out] of x [B, in], weight [out, in], bias [out]; relu: of that, max(0, .).
 at::Tensor affine(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu);

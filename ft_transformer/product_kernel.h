@@ -41,6 +41,8 @@ struct Product {
   const float* bias;                  // [columns], which is added too; or null
   bool relu;                          // and of the sum max(0, .), where NaN stays
 };
+// to = left right, and what else Product says. Of any number of threads at once, each with its own rows, in a process
+// that has AMX's registers (has_amx_bf16, at::cpu::init_amx).
 void multiply(const Product&);
 
 }  // namespace ristretto::ft_transformer::amx

@@ -8,6 +8,7 @@
 #include <ATen/ops/relu.h>
 #include <doctest/doctest.h>
 
+#include <cstdint>
 #include <limits>
 #include <tuple>
 #include <vector>
@@ -132,7 +133,7 @@ TEST_CASE("product: large and small numbers keep float32's digits") {
   }
 }
 
-TEST_CASE("product: the same bits by one thread and by two, and a row's the same whatever rows are beside it") {
+TEST_CASE("product: the same bits by any number of threads, and a row's the same whatever rows are beside it") {
   const at::Generator numbers = tests::generator(15);
   const at::Tensor a = at::randn({700, 600}, numbers), b = at::randn({600, 333}, numbers);
   const auto by = [&](int threads, std::int64_t first, std::int64_t rows) {
@@ -151,18 +152,22 @@ TEST_CASE("product: the same bits by one thread and by two, and a row's the same
   CHECK(by(1, 77, 130).equal(alone.narrow(0, 77, 130)));
 }
 
-TEST_CASE("linear layers: wide ones learn as LibTorch's in float64") {
+TEST_CASE("linear layers: wide ones, with a ReLU and without, learn as LibTorch's in float64") {
   const Threads one(1);
   const at::Generator numbers = tests::generator(16);
-  const at::Tensor x = at::randn({150, 260}, numbers), weight = at::randn({140, 260}, numbers);
-  const at::Tensor bias = at::randn({140}, numbers), gradient = at::randn({150, 140}, numbers);
-  const auto through = [&](at::ScalarType type) {
+  // Eighths: their sums of products are exact, so that rounding does not decide on which side of 0 one is.
+  const auto eighths = [&](at::IntArrayRef sizes) { return at::randn(sizes, numbers).mul(8).round() / 8; };
+  const at::Tensor x = eighths({150, 260}), weight = eighths({140, 260}), bias = eighths({140});
+  const at::Tensor gradient = at::randn({150, 140}, numbers);
+  const auto through = [&](at::ScalarType type, bool relu) {
     std::vector<at::Tensor> leaves;
     for (const at::Tensor& leaf : {x, weight, bias}) leaves.push_back(leaf.to(type).clone().requires_grad_(true));
-    const at::Tensor y = linear(leaves[0], leaves[1], leaves[2]);
+    const at::Tensor y = (relu ? linear_relu : linear)(leaves[0], leaves[1], leaves[2]);
     (y * gradient.to(type)).sum().backward();
     return std::vector<at::Tensor>{y, leaves[0].grad(), leaves[1].grad(), leaves[2].grad()};
   };
-  const std::vector<at::Tensor> found = through(at::kFloat), expected = through(at::kDouble);
-  for (std::size_t i = 0; i < found.size(); ++i) CHECK(tests::deviation(found[i], expected[i]) < kFloat);
+  for (const bool relu : {false, true}) {
+    const std::vector<at::Tensor> found = through(at::kFloat, relu), expected = through(at::kDouble, relu);
+    for (std::size_t i = 0; i < found.size(); ++i) CHECK(tests::deviation(found[i], expected[i]) < kFloat);
+  }
 }
