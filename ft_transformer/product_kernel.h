@@ -17,8 +17,8 @@ constexpr std::int64_t kDepth = 512;  // numbers to sum over, packed at once
 struct Factor {
   const float* numbers;
   std::int64_t lines, depth;
-  std::int64_t
-      stride;  // between lines, whose numbers lie side by side; `across`: between numbers, the lines side by side
+  // Between lines, whose numbers lie side by side; `across`: between numbers, where the lines lie side by side.
+  std::int64_t stride;
   bool across;
 };
 
